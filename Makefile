@@ -1,6 +1,7 @@
 # make run     set everything up, then the main job: questions in, reports/pocket/index.html out
 # make test    set up what is missing and run the tests
 # make setup   only the environment (.venv);  make check  format, lint, types;  make lab  JupyterLab
+# make pocket  train the pocket pool again from seeds, into data/pocket (about 40 minutes on two cores)
 # make clean   remove the environment and the tools' caches; generations and reports are kept
 #
 # ENGINE=gpu        vLLM for NVIDIA GPUs in place of vLLM for the CPU
@@ -18,7 +19,7 @@ ifeq ($(filter $(ENGINE),cpu gpu),)
 $(error ENGINE must be cpu or gpu, not "$(ENGINE)")
 endif
 
-.PHONY: run test setup check lab clean
+.PHONY: run test setup check lab pocket clean
 .DEFAULT_GOAL := run
 
 run: setup
@@ -34,6 +35,9 @@ check: setup
 
 lab: setup
 	@$(BIN)/python -m jupyter lab notebooks
+
+pocket: setup
+	@$(BIN)/python -m skillmoe_lib.pocket
 
 setup: $(READY)
 

@@ -6,7 +6,7 @@ picked because it does best there would have been picked on test.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 from sklearn.base import clone
@@ -17,7 +17,7 @@ from .experiment import Lab
 from .routing import SkillRouter
 from .seeding import digest
 from .tables_of_paper import Prepared
-from .variants import Variant
+from .variants import AGGREGATORS, Variant
 
 #: What can be varied besides the settings of `SkillRouter`, and the type of its values.
 _OTHER_KINDS: dict[str, type] = {
@@ -29,23 +29,53 @@ _OTHER_KINDS: dict[str, type] = {
 }
 
 
-def settings(vary: str, values: str, *, default: Any) -> list[Any]:
-    """The values as written ("1, 3, 5"), typed; the default is first, added where it is not among them.
+def settings(
+    vary: str,
+    values: str,
+    lab: Lab,
+    questions: pd.DataFrame,
+    router: SkillRouter,
+    *,
+    votes: int = 5,
+    aggregator: str = "task_specific",
+) -> list[Any]:
+    """The values as written ("1, 3, 5"), typed and checked; the default first, added where it is missing.
+
+    The default is what `router`, `votes`, `aggregator` and the whole pool and validation split say; the
+    keyword model "own" is the pool's, and a threshold of -1 lets everything pass.
 
     Raises
     ------
     SkillmoeError
-        Something that cannot be varied, or a value of another type.
+        Something that cannot be varied; a value of another type, unknown, or out of range.
     """
-    kind = kind_of(vary)
-    truth = {"true": True, "false": False}
-    found = [default]
+    kind, truth = kind_of(vary), {"true": True, "false": False}
+    sizes = {
+        "validation_size": int((questions["split"] == "validation").sum()),
+        "n_experts": len(lab.pool.experts),
+    }
+    defaults: dict[str, Any] = router.get_params() | sizes
+    defaults |= {"votes": votes, "aggregator": aggregator, "keyword_model": "own"}
+    found: list[Any] = [-1.0 if vary == "threshold" and defaults[vary] is None else defaults[vary]]
     for text in (part.strip() for part in values.split(",") if part.strip()):
         try:
             found.append(truth[text.lower()] if kind is bool else kind(text))
         except (ValueError, KeyError) as error:
             what = "true or false" if kind is bool else f"of type {kind.__name__}"
             raise SkillmoeError(f"values of {vary!r} must be {what}, given {text!r}") from error
+    allowed: dict[str, Sequence[str]] = {
+        "aggregator": [*AGGREGATORS, *lab.pool.experts],
+        "keyword_model": ["own", *lab.pool.experts],
+    }
+    if kind is str and vary not in allowed:
+        allowed[vary] = get_args(get_type_hints(SkillRouter.__init__)[vary])
+    checked: list[tuple[str, Any]] = [("aggregator", aggregator), *((vary, value) for value in found)]
+    for name, value in checked:
+        if name in allowed and value not in allowed[name]:
+            raise unknown(name, value, allowed[name])
+        if kind is int and name == vary and not 1 <= value <= sizes.get(vary, value):
+            upper = f"from 1 to {sizes[vary]}" if vary in sizes else "at least 1"
+            raise SkillmoeError(f"{vary} must be {upper}, given {value}")
     return list(dict.fromkeys(found))
 
 
@@ -55,21 +85,6 @@ def kind_of(vary: str) -> type:
     if vary not in (kinds := {name: type(value) for name, value in router.items()} | _OTHER_KINDS):
         raise unknown("setting to vary", vary, kinds)
     return kinds[vary]
-
-
-def default_of(
-    vary: str, lab: Lab, questions: pd.DataFrame, router: SkillRouter, *, votes: int, aggregator: str
-) -> Any:
-    """The value that a setting has where it is not varied. A threshold of -1 lets everything pass."""
-    others = {
-        "votes": votes,
-        "aggregator": aggregator,
-        "validation_size": int((questions["split"] == "validation").sum()),
-        "n_experts": len(lab.pool.experts),
-        "keyword_model": "own",
-    }
-    value = others[vary] if vary in others else router.get_params()[vary]
-    return -1.0 if vary == "threshold" and value is None else value
 
 
 def vary_setting(
@@ -85,7 +100,7 @@ def vary_setting(
     votes: int = 5,
     aggregator: str = "task_specific",
 ) -> Variant:
-    """The pipeline with one setting changed.
+    """The pipeline with one setting changed, to a value of `settings`.
 
     votes: passes of the keyword model (a word is kept from two passes on, of one pass from one on).
     keyword_model: an expert's weights, asked with the prompt of the pool's own. validation_size: of so
@@ -100,7 +115,6 @@ def vary_setting(
     elif vary == "validation_size":
         ready = _learned_from(questions, ready, value, seed=seed)
     elif vary == "n_experts":
-        _check_size("n_experts", value, len(ready.choice.ranking))
         kept = ready.scores["expert"].isin(ready.choice.ranking[:value])
         ready = ready._replace(scores=ready.scores[kept])
     elif vary == "aggregator":
@@ -115,8 +129,6 @@ def _asking(lab: Lab, name: str) -> Lab:
     """The lab with an expert's weights behind the prompt and limits of the pool's keyword model."""
     if name == "own":
         return lab
-    if name not in lab.pool.experts:
-        raise unknown("keyword model", name, ["own", *lab.pool.experts])
     other = replace(lab.pool.keyword_expert, model=lab.pool.experts[name].model)
     return lab._replace(pool=replace(lab.pool, keyword_expert=other))
 
@@ -129,7 +141,6 @@ def _named_again(lab: Lab, questions: pd.DataFrame, ready: Prepared, *, votes: i
 def _learned_from(questions: pd.DataFrame, ready: Prepared, n: int, *, seed: int) -> Prepared:
     """What the first n validation questions teach, in an order of their own for each seed."""
     validation = questions.loc[questions["split"] == "validation", "question_id"]
-    _check_size("validation_size", n, len(validation))
     dropped = sorted(validation, key=lambda question_id: digest("learning curve", seed, question_id))[n:]
     skills, scores, rows = (
         frame[~frame["question_id"].isin(dropped)]
@@ -138,8 +149,3 @@ def _learned_from(questions: pd.DataFrame, ready: Prepared, n: int, *, seed: int
     examined = ready.examined._replace(rows=rows)
     choice = experiment.choose(scores, examined)
     return Prepared(skills, scores, examined, choice, experiment.matched(skills, questions))
-
-
-def _check_size(name: str, given: int, most: int) -> None:
-    if not 1 <= given <= most:
-        raise SkillmoeError(f"{name} must be from 1 to {most}, given {given}")

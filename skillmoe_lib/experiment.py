@@ -7,7 +7,7 @@ questions only; every generation goes through one scheduler and one store.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,13 +202,8 @@ def embeddings(questions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-@cache
-def _encoder() -> Any:
-    return skills.load_encoder()
-
-
 def _embed(texts: Sequence[str]) -> Any:
-    return skills.embed(texts, _encoder())
+    return skills.embed(texts, skills.load_encoder())
 
 
 def confidence_sized(chances: pd.DataFrame, *, mass: float, seed: int) -> pd.DataFrame:

@@ -17,7 +17,10 @@ from .generation import Model, Sampling
 from .paths import project_root
 
 DEFAULT_CONTEXT = 4096  # tokens, where neither the pool nor its pins nor the model's files say
-_POOL_KEYS = {"name", "description", "sampling", "keyword_model", "experts", "aggregators", "baselines"}
+_POOL_KEYS = {
+    "name", "description", "sampling", "keyword_model", "experts", "aggregators", "baselines", "trim",
+}  # fmt: skip
+TRIM = 0.05  # the paper's (METHOD 1.5)
 _SAMPLING_KEYS = {"temperature", "top_p", "max_tokens", "stop"}
 _EXPERT_KEYS = {
     "name", "model", "revision", "template", "examples", "dtype", "max_tokens", "max_model_len",
@@ -29,6 +32,7 @@ _NUMBERS: Mapping[str, tuple[int, Any]] = {
     "top_p": (0, (int, float)),
     "max_tokens": (1, (int,)),
     "max_model_len": (1, (int,)),
+    "trim": (0, (int, float)),
 }
 
 
@@ -52,13 +56,15 @@ class Expert:
 @dataclass(frozen=True)
 class Pool:
     """Experts by name in file order, the model that names skills, the candidates for aggregating,
-    and the larger models that serve as baselines only."""
+    and the larger models that serve as baselines only. `trim` is the share of all slots below which an
+    expert is not worth a load (`SkillRouter`); it depends on how narrow a pool's experts are."""
 
     name: str
     experts: Mapping[str, Expert]
     keyword_expert: Expert
     aggregators: tuple[str, ...] = ()
     baselines: Mapping[str, Expert] = field(default_factory=dict)
+    trim: float = TRIM
 
     def subset(self, names: Sequence[str]) -> "Pool":
         """The pool with these experts only."""
@@ -89,6 +95,7 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     pool = _read_yaml(path)
     _check_keys(pool, _POOL_KEYS, {"name", "sampling", "keyword_model", "experts"}, str(path.name))
     _check_keys(pool["sampling"], _SAMPLING_KEYS, {"max_tokens"}, f"{path.name}: sampling")
+    _check_numbers({"trim": pool.get("trim", TRIM)}, path.name)
     pinned = pins.read_pins(pins.lock_path(path))
 
     def expert(entry: Mapping[str, Any], where: str) -> Expert:
@@ -148,7 +155,7 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     _check_keys(pool["keyword_model"], _EXPERT_KEYS, {"model"}, where)
     keyword_model = expert({"name": "keywords", **pool["keyword_model"]}, where)
     aggregators = tuple(pool.get("aggregators") or experts)
-    return Pool(pool["name"], experts, keyword_model, aggregators, named("baselines"))
+    return Pool(pool["name"], experts, keyword_model, aggregators, named("baselines"), pool.get("trim", TRIM))
 
 
 def read_examples(name: str) -> tuple[tuple[str, str], ...]:

@@ -135,6 +135,17 @@ def status_bars(accuracy_table: pd.DataFrame) -> Chart:
 
 
 @themed
+def loss_curve(curve: pd.DataFrame) -> Chart:
+    """Loss of a training run (nats a token of the reply) against tokens seen."""
+    import seaborn
+
+    chart = blank_chart(5.6, 3.2, "Mean loss on the reply between two points, logarithmic.")
+    frame = need(curve, [], ["tokens", "loss"])
+    seaborn.lineplot(frame, x="tokens", y="loss", color=COLOURS[0], ax=chart.subplots()).set(yscale="log")
+    return chart
+
+
+@themed
 def learning_curve(frame: pd.DataFrame, *, x: str, diagonal: bool = False, level: float = 0.95) -> Chart:
     """Accuracy against the column `x`, a line a method; `diagonal`: a reliability plot, x a fraction."""
     frame = need(frame, ["method", "benchmark"], [x, "accuracy", "low", "high", "n_questions"])

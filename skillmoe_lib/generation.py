@@ -132,7 +132,11 @@ class Engine(Protocol):
         ...
 
     def load(self, model: Model) -> AbstractContextManager[LoadedModel]:
-        """Load a model; leaving the context frees its memory."""
+        """Load a model; leaving the context frees its memory, now or by `release`."""
+        ...
+
+    def release(self) -> None:
+        """Free what is kept between loads; called when a run ends, however it ends."""
         ...
 
 

@@ -3,7 +3,6 @@
 In the theme of `figures`; the number in each cell says again what its colour says.
 """
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
@@ -48,22 +47,40 @@ def slots(routes: pd.DataFrame) -> Chart:
     return _heatmap(shares, shares.map("{:.0f}".format), "Blues", (0, 100), "share of slots (%)", caption)
 
 
+@themed
+def accuracy_by_family(table: pd.DataFrame) -> Chart:
+    """Family x expert: accuracy as colour and number (percent); columns family, expert, accuracy, n."""
+    frame = need(table, ["family", "expert"], ["accuracy", "n"])
+    wide = frame.pivot_table(index="family", columns="expert", values="accuracy")
+    wide = wide[wide.max().sort_values(ascending=False, kind="stable").index]
+    order = np.lexsort([-wide.max(axis=1), wide.to_numpy().argmax(axis=1)])
+    wide = 100 * wide.iloc[order]
+    n = frame.pivot_table(index="family", columns="expert", values="n").loc[wide.index]
+    names = [f"{family} ({span(n.loc[family])})" for family in wide.index]
+    caption = "Accuracy of each expert's single answer, by family; n questions each."
+    says = wide.map("{:.0f}".format)
+    return _heatmap(wide.set_axis(names), says, "Blues", (0, 100), "accuracy (%)", caption)
+
+
 def _heatmap(
     cells: pd.DataFrame, says: pd.DataFrame, cmap: str, limits: tuple[float, float], label: str, caption: str
 ) -> Chart:
     """Coloured cells with what they say; columns named on top, null cells grey and empty."""
+    import seaborn
+
     margin = 0.07 * max(map(len, cells.index)) + 1.6
     chart = blank_chart(0.42 * cells.shape[1] + margin, 0.24 * len(cells) + 1.9, caption)
-    axis, colours = chart.subplots(), mpl.colormaps[cmap].with_extremes(bad="#cccccc")
-    image = axis.imshow(cells, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+    axis = chart.subplots()
+    seaborn.heatmap(
+        cells.astype(float), annot=says.to_numpy(), fmt="", annot_kws={"fontsize": 7}, cmap=cmap,
+        vmin=limits[0], vmax=limits[1], ax=axis, xticklabels=True, yticklabels=True,
+        cbar_kws={"label": label, "shrink": 0.7, "aspect": 30},
+    )  # fmt: skip
+    axis.set_facecolor("#cccccc")
     axis.grid(visible=False)
-    axis.set_yticks(range(len(cells)), cells.index, fontsize=8)
-    axis.set_xticks(range(cells.shape[1]), cells.columns, fontsize=8, rotation=45, ha="left")
-    axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
-    for (y, x), value in np.ndenumerate(cells.to_numpy(float)):
-        if np.isfinite(value):
-            dark = np.dot(colours(image.norm(value))[:3], [0.299, 0.587, 0.114]) < 0.5
-            colour = "white" if dark else "black"
-            axis.text(x, y, str(says.iloc[y, x]), ha="center", va="center", fontsize=7, color=colour)
-    chart.colorbar(image, ax=axis, label=label, shrink=0.7, aspect=30)
+    axis.set(xlabel="", ylabel="")
+    axis.tick_params(length=0, labelsize=8, top=False, bottom=False, labeltop=True, labelbottom=False)
+    axis.tick_params(axis="y", rotation=0)
+    for name in axis.get_xticklabels():
+        name.set(rotation=45, ha="left")
     return chart

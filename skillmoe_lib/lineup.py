@@ -82,6 +82,21 @@ def available(pool: Pool, *, k: int = N_TOP) -> dict[str, str]:
     }
 
 
+def chosen(methods: str, pool: Pool, routes: pd.DataFrame | None = None, *, k: int = N_TOP) -> list[str]:
+    """Names as a notebook's parameter gives them: separated by commas, or "all" that can be run.
+
+    That is every method that the pool is large enough for and whose routes are there; without `routes`,
+    every one that can be routed to k experts.
+    """
+    if methods.strip() != "all":
+        return [name.strip() for name in methods.split(",") if name.strip()]
+    if routes is None:
+        return [name for name in ROUTED if not available(pool, k=k)[name]]
+    routed = set(routes["method"])
+    known = available(pool, k=1)
+    return [name for name, reason in known.items() if not reason and (name not in ROUTED or name in routed)]
+
+
 def programs(
     names: Sequence[str],
     questions: Sequence[Question],

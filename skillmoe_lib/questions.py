@@ -151,6 +151,13 @@ def drop_overlaps(frame: pd.DataFrame, *, by: str = "stem") -> pd.DataFrame:
     return kept
 
 
+def families(frame: pd.DataFrame) -> pd.Series:
+    """What kind of question each is, by question id: its reasoning-gym family, or else its subject."""
+    made = [json.loads(checker).get("family") for checker in frame["checker"]]
+    named = [family or subject for family, subject in zip(made, frame["subject"], strict=True)]
+    return pd.Series(named, index=pd.Index(frame["question_id"], name="question_id"), name="family")
+
+
 def _find(benchmark: str) -> Path:
     given = Path(benchmark)
     if given.suffix in (".yaml", ".yml"):
@@ -182,9 +189,8 @@ def _limited(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
 
     Within a family the order is that of a digest of the id: files are often sorted by topic.
     """
-    family = [json.loads(checker).get("family", "") for checker in frame["checker"]]
     order = frame[["split", "subject"]].assign(
-        family=family, tie=[digest(name) for name in frame["question_id"]]
+        family=families(frame).to_numpy(), tie=[digest(name) for name in frame["question_id"]]
     )
     order = order.sort_values(["split", "subject", "family", "tie"])
     groups = order.drop_duplicates(["split", "subject", "family"])

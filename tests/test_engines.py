@@ -4,13 +4,14 @@ import json
 import multiprocessing
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import psutil
 import pytest
 
 from skillmoe_lib import engines
-from skillmoe_lib.engines import rendering
+from skillmoe_lib.engines import rendering, vllm_process
 from skillmoe_lib.engines import vllm as vllm_engine
 from skillmoe_lib.engines.replay import ReplayEngine
 from skillmoe_lib.engines.scripted import ScriptedEngine, demo
@@ -204,8 +205,12 @@ def model_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(vllm_engine.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(vllm_engine, "_has_gpu", lambda: False)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 64}))
+    about = {"max_position_embeddings": 64, "vocab_size": 1, "dtype": "bfloat16"}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
     with (tmp_path / "model.safetensors").open("wb") as weights:
+        head = json.dumps({"w": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 5 * GIB - 88]}}).encode()
+        weights.write((80).to_bytes(8, "little") + head.ljust(80))
         weights.truncate(5 * GIB)  # a hole: no disk is used
     return replace(MODEL, path=str(tmp_path))
 
@@ -230,6 +235,20 @@ def test_a_model_that_does_not_fit_in_memory_is_refused(model_folder, monkeypatc
     VLLMEngine().check(model_folder)  # a GPU's memory is vLLM's own business
 
 
+def test_weights_loaded_as_float32_take_twice_what_they_take_on_disk(model_folder, monkeypatch):
+    memory(monkeypatch, 12.99)
+    with pytest.raises(SkillmoeError, match=r"about 13\.0 GiB, 13\.0 GiB"):
+        VLLMEngine().check(replace(model_folder, dtype="float32"))
+
+
+def test_spoilt_weights_are_refused(model_folder, monkeypatch):
+    memory(monkeypatch, 100)
+    with (Path(model_folder.path) / "model.safetensors").open("r+b") as weights:
+        weights.truncate(1000)
+    with pytest.raises(SkillmoeError, match=r"weights file .*model\.safetensors is corrupt"):
+        VLLMEngine().check(model_folder)
+
+
 def test_a_context_that_the_model_lacks_is_refused(model_folder, monkeypatch):
     memory(monkeypatch, 100)
     with pytest.raises(SkillmoeError, match=r"^max_model_len of 'folder:toy' must be at most 64: got 65$"):
@@ -243,7 +262,7 @@ def test_without_vllm_the_way_to_get_it_is_told(model_folder, monkeypatch):
 
 
 def test_a_model_that_was_not_located_is_refused(model_folder):
-    with pytest.raises(SkillmoeError, match=r"config\.json cannot be read"):
+    with pytest.raises(SkillmoeError, match="no model folder at nowhere"):
         VLLMEngine().check(replace(model_folder, path="nowhere"))
 
 
@@ -321,7 +340,7 @@ def test_the_worker_sends_each_outcome_and_a_failure_where_there_is_no_text(fake
     requests = [ask(sample=sample) for sample in range(3)]
     jobs = [vllm_engine._job(request, [1] * (5 + i)) for i, request in enumerate(requests)]
     ours, theirs = multiprocessing.Pipe()
-    vllm_engine._generate(FakeLLMEngine(["stop", "length", "abort"]), jobs, theirs)
+    vllm_process._generate(FakeLLMEngine(["stop", "length", "abort"]), jobs, theirs)
     assert [ours.recv() for _ in jobs] == [
         Generation(requests[0].id, "text", "stop", 5, 2, 0),
         Generation(requests[1].id, "text", "length", 6, 2, 0),
@@ -335,7 +354,7 @@ def test_the_worker_stops_when_nobody_waits_any_more(fake_vllm):
     ours, theirs = multiprocessing.Pipe()
     ours.close()
     engine = FakeLLMEngine(["stop"] * 3)
-    vllm_engine._generate(engine, [vllm_engine._job(ask(sample=i), [1]) for i in range(3)], theirs)
+    vllm_process._generate(engine, [vllm_engine._job(ask(sample=i), [1]) for i in range(3)], theirs)
     assert engine.n_steps == 0
 
 

@@ -66,7 +66,6 @@ def lab_at(root, rule=reply, pool=POOL):
 @pytest.fixture(autouse=True)
 def _no_encoder(monkeypatch):
     """Embeddings are made of letters here; only one test below loads the paper's encoder."""
-    experiment._encoder.cache_clear()
     monkeypatch.setattr(skills, "load_encoder", lambda: None)
     monkeypatch.setattr(skills, "embed", lambda texts, encoder=None: _letters(texts))
 

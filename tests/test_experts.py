@@ -110,6 +110,13 @@ def test_a_pool_can_be_given_by_its_path(project, tmp_path_factory):
     assert experts.load_pool(str(path), locate=False).name == "toy"
 
 
+def test_trimming_is_the_papers_where_the_pool_says_nothing(project):
+    save(project, POOL)
+    assert experts.load_pool("toy", locate=False).trim == 0.05
+    save(project, changed(["trim"], 0.01))
+    assert experts.load_pool("toy", locate=False).trim == 0.01
+
+
 def test_without_a_list_every_expert_may_aggregate(project):
     save(project, changed(["aggregators"], None))
     assert experts.load_pool("toy", locate=False).aggregators == ("Chat", "Plain")

@@ -261,3 +261,15 @@ def test_every_program_is_answered_from_the_store_in_a_second_run(tmp_path):
         asked = set(results.used_requests(outcomes)["request_id"])
         assert len(engine.requests) == (0 if root_has else len(asked))
         assert bool(engine.loads) != root_has
+
+
+def test_all_is_every_method_that_has_routes_and_experts_enough():
+    some = ALL_ROUTES[ALL_ROUTES["method"].isin(["symbolic_moe", "top_k"])]
+    found = lineup.chosen("all", POOL, some)
+    assert set(lineup.ROUTED) & set(found) == {"top_k"}
+    assert set(found) == set(lineup.available(POOL)) - set(lineup.ROUTED) | {"top_k"}
+    assert lineup.chosen(" all ", POOL) == list(lineup.ROUTED)
+    two = scenes.pool("ann", "bob")
+    assert lineup.chosen("all", two) == ["confidence_sized"]  # three experts a question are asked for
+    assert "moa" not in lineup.chosen("all", two, some)
+    assert lineup.chosen("debate, top_k,", POOL) == ["debate", "top_k"]

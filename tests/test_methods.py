@@ -334,7 +334,7 @@ def test_self_refine_stops_only_where_the_criticism_says_so(criticism, n_calls):
         ("The best is [2]", "stop", given_as("B")),
         ("[1] is off and so is [3]. The best is [2], not [4].", "stop", given_as("B")),
         ("The best is **[ 3 ]**.", "stop", given_as("C")),
-        ("First I thought the best is [1]. The best solution is [5].", "stop", Answer(None, "unparsed")),
+        ("First I thought the best is [1]. The best solution is [4].", "stop", Answer(None, "unparsed")),
         ("[3]", "stop", given_as("C")),
         ("[1] is wrong.", "stop", Answer(None, "unparsed")),
         ("[1] or [3]?", "stop", Answer(None, "unparsed")),
@@ -347,7 +347,7 @@ def test_self_refine_stops_only_where_the_criticism_says_so(criticism, n_calls):
     ],
 )
 def test_best_of_n_takes_the_sample_that_the_judge_names(verdict, finish, result):
-    texts = [says("A"), says("B"), says("C"), says("A"), "No idea."]
+    texts = [says("A"), says("B"), says("C"), "No idea.", says("C")]
 
     def reply(request):
         if request.stage == "pick":

@@ -72,6 +72,13 @@ def test_cluster_by_hand():
     assert expected.loc["east", ["Both", "E", "W"]].tolist() == [0.8, 1, 0]
 
 
+def test_an_expert_never_run_in_a_cluster_gets_its_overall_accuracy_there():
+    unseen = (SCORES["expert"] == "E") & SCORES["question_id"].str.startswith("w")
+    gaps = SCORES.assign(status=np.where(unseen, "not_run", "answered"))
+    expected = ClusterRouter(1, n_clusters=2).fit(X, gaps).estimates(NEW)
+    assert expected["E"].tolist() == [1, 1]
+
+
 def test_knn_by_hand():
     expected = KNNRouter(1, n_neighbors=8).fit(X, SCORES).estimates(NEW)
     assert expected.loc["east", ["Both", "E", "W"]].tolist() == [0.5, 1, 0]  # e00 to e07 are nearest

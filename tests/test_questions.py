@@ -259,3 +259,8 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_family_is_that_of_the_generator_or_else_the_subject() -> None:
+    rows = {"question_id": ["a", "b"], "subject": ["algebra", "law"], "checker": ['{"family": "gcd"}', "{}"]}
+    assert questions.families(pd.DataFrame(rows)).to_dict() == {"a": "gcd", "b": "law"}

@@ -209,3 +209,16 @@ def test_oracles_where_nothing_ran():
     for table in found.values():
         assert table["status"].tolist() == ["not_run"]
         assert not table["correct"].any()
+
+
+def test_by_family_counts_what_ran():
+    """Of ann's two sums one was not run; the interval of 1 of 1 is Wilson's, 0.2065 to 1."""
+    rows = [("q1", "ann", "answered", True), ("q2", "ann", "not_run", False), ("q3", "ann", "cut", False)]
+    scores = pd.DataFrame(rows, columns=["question_id", "expert", "status", "correct"])
+    families = pd.Series({"q1": "sums", "q2": "sums", "q3": "spelling"})
+    found = results.by_family(scores, families).set_index("family")
+    assert found[["n", "n_right", "accuracy"]].to_dict("index") == {
+        "spelling": {"n": 1, "n_right": 0, "accuracy": 0.0},
+        "sums": {"n": 1, "n_right": 1, "accuracy": 1.0},
+    }
+    assert found.loc["sums", "low"] == pytest.approx(0.2065, abs=1e-4)

@@ -73,6 +73,9 @@ def test_skills_are_label_origin_and_terms_of_validation(folder):
     of_one = found.loc[found["question_id"] == "0", "skill"].tolist()
     assert of_one[:2] == ["law", "law 101"]
     assert set(of_one[2:]) < set(TOPICS["law"].split())
+    questions = recorded.questions.copy()
+    questions.loc[questions["split"] == "test", "question"] += " turbine"
+    assert "turbine" not in set(study.skills_without_llm(questions)["skill"])
 
 
 def routes(rows):

@@ -38,6 +38,9 @@ class ScriptedEngine:
         self.loads.append(model.source)
         yield self
 
+    def release(self) -> None:
+        """Nothing is kept."""
+
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Answer each request by the rule, cut at `max_tokens` words."""
         for request, n_prompt in zip(requests, self.prompt_tokens(requests), strict=True):

@@ -1,28 +1,35 @@
-"""The vLLM engine, on CPU or GPU: one process a load.
+"""The vLLM engine, on CPU or GPU: one process a load, or new weights in a process that is there.
 
 A process of its own is the one sure way to give all of a model's memory back (vllm-project/vllm
 #1908, #3281, #6544), keeps the engine's output out of notebooks, and dies alone. It is forked from a
-server that has vLLM imported, so that a load costs seconds, not an import.
+server that has vLLM imported, so that a load costs seconds, not an import. Where the next model differs
+from the one before in nothing but its weights, these are swapped in place: milliseconds
+(docs/decisions/0003-swapping-weights.md).
 """
 
+import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from ..errors import SkillmoeError
 from ..generation import Failure, Generation, Model, Request
+from ..model_check import check_model_folder
 from ..model_files import context_tokens
+from . import vllm_process
 from .rendering import PLAIN_STOP, render
 
 # Measured on CPU (docs/decisions/0002-vllm.md); a user's own setting of any of them wins.
@@ -37,20 +44,23 @@ _ENVIRONMENT = {
 _GIB = 2**30
 
 
-@dataclass(frozen=True)
+@dataclass
 class VLLMEngine:
     """Real generation with vLLM.
 
     `max_num_seqs` requests run side by side in the engine; `tensor_parallel_size` GPUs hold a model;
     `gpu_memory_utilization` is the share of a GPU's memory that vLLM may take (ignored on CPU);
-    `log_dir` receives the engine's own output, one file a load.
+    `log_dir` receives the engine's own output, one file a process; `swap_weights` allows weights to be
+    swapped in place (on a CPU alone: on a GPU that was not run, and every load is a process).
     """
 
-    max_num_seqs: int = 64
+    max_num_seqs: int = 128
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
     log_dir: str = ""
+    swap_weights: bool = True
     name: str = "vllm"
+    _held: "_Process | None" = field(default=None, init=False, repr=False)
 
     def describe(self) -> Mapping[str, Any]:
         """Devices that a load holds and the versions of what generates."""
@@ -63,11 +73,13 @@ class VLLMEngine:
         return {"devices": self.tensor_parallel_size, "versions": versions}
 
     def check(self, model: Model) -> None:
-        """Refuse what cannot be served: no vLLM, no files, a context the model lacks, too little memory."""
+        """Refuse what cannot be served: no vLLM, spoilt files, too long a context, too little memory."""
         if importlib.util.find_spec("vllm") is None:
             raise SkillmoeError(
                 "engine 'vllm' is not installed: run `make setup`, or see `python -m skillmoe_lib doctor`"
             )
+        if model.source.startswith(("folder:", "package:")):  # a hub's files come with digests of their own
+            check_model_folder(Path(model.path))
         limit = context_tokens(Path(model.path))
         if limit and model.max_model_len > limit:
             raise SkillmoeError(
@@ -75,6 +87,7 @@ class VLLMEngine:
             )
         if not _has_gpu():
             weights = sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))
+            weights *= _growth(model)
             needed = 1.2 * weights + float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2")) * _GIB
             free = psutil.virtual_memory().available
             if needed > free:
@@ -89,7 +102,43 @@ class VLLMEngine:
 
     @contextmanager
     def load(self, model: Model) -> Iterator["_Loaded"]:
-        """Start a process that holds the model; ending it frees everything."""
+        """A process that holds the model: a new one, or the last one with its weights swapped.
+
+        It is kept for the next load where that may swap; `release` ends it.
+        """
+        process, kind = self._take(model), _kind(model) if self.swap_weights and not _has_gpu() else ""
+        try:
+            if process:
+                process.connection.send(model.path)
+            else:
+                process = self._start(model)
+            _receive(process.connection, model)
+            yield _Loaded(process.connection, model)
+        except BaseException:
+            if process:
+                process.end()
+            raise
+        if kind:
+            self._held = process._replace(kind=kind)
+        else:
+            process.end()
+
+    def release(self) -> None:
+        """End the process that is kept between loads, if there is one."""
+        held, self._held = self._held, None
+        if held:
+            held.end()
+
+    def _take(self, model: Model) -> "_Process | None":
+        """The process that was kept, if this model's weights fit it; another is ended."""
+        held, self._held = self._held, None
+        if held and held.kind == _kind(model) and held.process.is_alive():
+            return held
+        if held:
+            held.end()
+        return None
+
+    def _start(self, model: Model) -> "_Process":
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         context = multiprocessing.get_context("forkserver")
@@ -110,19 +159,53 @@ class VLLMEngine:
             "disable_log_stats": True,
         }
         # Not a daemon: those may have no children, which vLLM starts where several GPUs hold a model.
-        process = context.Process(target=_worker, args=(theirs, options, self.log_dir), daemon=False)
+        process = context.Process(
+            target=vllm_process.serve, args=(theirs, options, self.log_dir), daemon=False
+        )
         with _without_main():
             process.start()
         theirs.close()
-        try:
-            _receive(ours, model)
-            yield _Loaded(ours, model)
-        finally:
-            ours.close()
-            process.join(timeout=20)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        return _Process(process, ours)
+
+
+class _Process(NamedTuple):
+    """A process that holds a model, and the parent's end of the line to it."""
+
+    process: BaseProcess
+    connection: Connection
+    kind: str = ""
+
+    def end(self) -> None:
+        """Hang up; kill it if it does not take the hint."""
+        self.connection.close()
+        self.process.join(timeout=20)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _growth(model: Model) -> int:
+    """How many times larger weights are in memory than on disk: 2 for two-byte numbers as float32."""
+    config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+    two_bytes = (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
+    return 2 if two_bytes and model.dtype == "float32" else 1
+
+
+def _kind(model: Model) -> str:
+    """Digest of all that a process has of a model besides its weights; "" where these cannot be swapped.
+
+    Tied embeddings cannot (vLLM 0.32 on a CPU keeps the old output layer), nor can quantised weights.
+    """
+    config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+    if config.get("tie_word_embeddings", True) or "quantization_config" in config:
+        return ""
+    for origin in ("_name_or_path", "transformers_version"):
+        config.pop(origin, None)
+    names = ("generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    files = [Path(model.path) / name for name in names]
+    texts = [file.read_bytes() if file.is_file() else b"" for file in files]
+    about = json.dumps([config, model.max_model_len, model.dtype], sort_keys=True).encode()
+    return hashlib.sha256(b"\0".join([about, *texts])).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -168,60 +251,6 @@ def _receive(connection: Connection, model: Model) -> Any:
     return message
 
 
-def _worker(connection: Connection, options: dict[str, Any], log_dir: str) -> None:
-    """In the child: load, say so, answer lists of jobs until the parent hangs up."""
-    _redirect_output(log_dir)
-    try:
-        from vllm import LLM
-
-        llm = LLM(**options)
-        connection.send(True)
-        while True:
-            jobs = connection.recv()
-            _generate(llm.llm_engine, jobs, connection)
-    except (EOFError, ConnectionError):
-        return
-    except Exception as error:
-        # Whatever went wrong must reach the parent: there it becomes a SkillmoeError.
-        connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-
-
-def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connection) -> None:
-    from vllm import SamplingParams
-    from vllm.inputs import TokensPrompt
-
-    lengths = {}
-    for job in jobs:
-        lengths[job["id"]] = len(job["ids"])
-        parameters = SamplingParams(
-            temperature=job["temperature"],
-            top_p=job["top_p"],
-            max_tokens=job["max_tokens"],
-            stop=job["stop"] or None,
-            seed=job["seed"],
-        )
-        engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters)
-    while engine.has_unfinished_requests():
-        if connection.poll():  # the parent sends nothing meanwhile: it is gone, or wants no more
-            return
-        for output in engine.step():
-            if output.finished:
-                done = output.outputs[0]
-                reason = done.finish_reason if done.finish_reason in ("stop", "length") else None
-                connection.send(
-                    Generation(
-                        output.request_id,
-                        done.text,
-                        reason,
-                        prompt_tokens=lengths[output.request_id],
-                        output_tokens=len(done.token_ids),
-                        cached_tokens=output.num_cached_tokens or 0,
-                    )
-                    if reason
-                    else Failure(output.request_id, f"the engine ended it with {done.finish_reason!r}")
-                )
-
-
 @contextmanager
 def _without_main() -> Iterator[None]:
     """Keep a new process from importing the caller's script, which it has no use for."""
@@ -231,14 +260,6 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _redirect_output(log_dir: str) -> None:
-    target = Path(log_dir) / f"vllm-{os.getpid()}.log" if log_dir else Path(os.devnull)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("ab") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
 
 
 def _has_gpu() -> bool:
