@@ -10,6 +10,7 @@ import yaml
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.pocket.chains import WEEKDAYS
 from skillmoe_lib.pocket.families import FAMILIES, Worked, entries, normalised, worked
+from skillmoe_lib.pocket.pool import HARD
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -92,17 +93,6 @@ def test_the_chain_of_a_complex_sum_gives_both_parts() -> None:
         assert _complex(item) == tuple(entry["metadata"]["result"])
 
 
-def test_the_specialist_writes_the_differences_first() -> None:
-    entry = {
-        "question": "",
-        "answer": "45",
-        "metadata": {"sequence": [9, 9, 18, 27, 45], "rule": "add previous"},
-    }
-    item = worked("number_sequence", entry, by_specialist=True)
-    assert item.chain == "0 9 9\nadd previous\n27 + 18 = 45"
-    assert worked("number_sequence", entry).chain == "add previous\n27 + 18 = 45"
-
-
 def test_every_family_is_covered() -> None:
     assert set(CONCLUSIONS) | {"complex_arithmetic"} == set(FAMILIES)
     assert len(FAMILIES) >= 16
@@ -139,12 +129,17 @@ def test_a_sequence_question_says_what_it_asks() -> None:
     assert item.question.endswith("?\nWhich number comes next in this sequence?")
 
 
-def test_the_benchmark_file_holds_the_same_families_and_difficulties() -> None:
-    settings = yaml.safe_load((ROOT / "data" / "benchmarks" / "pocket16.yaml").read_text(encoding="utf-8"))
-    listed = {entry["family"]: (entry["config"], entry.get("ask", "")) for entry in settings["families"]}
-    assert listed == {name: (dict(family.config), family.ask) for name, family in FAMILIES.items()}
-    assert settings["validation"]["size"] == 20
-    assert settings["test"]["size"] == 40
+def test_the_benchmark_files_hold_the_same_families_and_difficulties() -> None:
+    ours = {name: (dict(family.config), family.ask) for name, family in FAMILIES.items()}
+    found = {}
+    for benchmark in ("pocket", "pocket_hard"):
+        path = ROOT / "data" / "benchmarks" / f"{benchmark}.yaml"
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found[benchmark] = {e["family"]: (e["config"], e.get("ask", "")) for e in settings["families"]}
+        assert (settings["validation"]["size"], settings["test"]["size"]) == (20, 40)
+    assert found["pocket"] | found["pocket_hard"] == ours
+    assert set(found["pocket_hard"]) == set(HARD)
+    assert len(found["pocket"]) == 16
 
 
 def test_an_unknown_family_is_named() -> None:

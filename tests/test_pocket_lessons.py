@@ -8,6 +8,7 @@ from skillmoe_lib import prompts
 from skillmoe_lib.pocket import lessons
 from skillmoe_lib.pocket.families import Worked, normalised
 from skillmoe_lib.pocket.lessons import book, moderator, solution, specialist
+from skillmoe_lib.pocket.pool import BENCHMARKS
 from skillmoe_lib.seeding import generator
 
 FAMILIES = ["gcd", "spell_backward", "aiw"]
@@ -29,8 +30,8 @@ def test_a_book_leaves_out_what_is_forbidden() -> None:
 def test_benchmark_questions_and_their_halves_are_forbidden() -> None:
     from skillmoe_lib import questions
 
-    forbidden = lessons.forbidden_texts(["pocket16", "pocket_mixed"], held_out_size=1)
-    for name in ("pocket16", "pocket_mixed"):
+    forbidden = lessons.forbidden_texts(BENCHMARKS, held_out_size=1)
+    for name in BENCHMARKS:
         assert {normalised(text) for text in questions.load(name)["text"]} <= forbidden
     text = str(questions.load("pocket_mixed")["text"].iloc[0])
     halves = text.split("First task: ")[1].split("\nSecond task: ")

@@ -7,7 +7,6 @@ are reasoning-gym's; the chains are ours.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -205,12 +204,6 @@ def number_sequence(entry: Entry) -> list[str]:
             lines.append(f"{value} * {by} = {value * by}")
             value *= by
     return lines
-
-
-def differences(entry: Entry) -> list[str]:
-    """Differences of neighbouring terms."""
-    *terms, _answer = entry["metadata"]["sequence"]
-    return [" ".join(str(after - before) for before, after in pairwise(terms))]
 
 
 def aiw(entry: Entry) -> list[str]:

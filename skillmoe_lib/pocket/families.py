@@ -14,15 +14,13 @@ from .chains import Entry
 class Family(NamedTuple):
     """A reasoning-gym family at one difficulty; `chain` turns an entry into the lines of thought.
 
-    `ask` is a sentence added to questions that do not say what they ask for; `first` are lines that only
-    the family's own specialist writes before its chain, where the short way is too far for one step.
+    `ask` is a sentence added to questions that do not say what they ask for.
     """
 
     area: str
     config: Mapping[str, Any]
     chain: Callable[[Entry], list[str]]
     ask: str = ""
-    first: Callable[[Entry], list[str]] | None = None
 
 
 class Worked(NamedTuple):
@@ -89,7 +87,6 @@ FAMILIES: Mapping[str, Family] = {
         {"max_complexity": 1, "min_terms": 4, "max_terms": 6},
         chains.number_sequence,
         _ASK_NEXT,
-        chains.differences,
     ),
 }
 
@@ -110,12 +107,11 @@ def entries(family: str, *, seed: int, size: int) -> Iterator[Entry]:
     yield from reasoning_gym.create_dataset(family, seed=seed, size=size, **FAMILIES[family].config)
 
 
-def worked(family: str, entry: Entry, *, by_specialist: bool = False) -> Worked:
+def worked(family: str, entry: Entry) -> Worked:
     """The entry as question, chain and answer."""
     about = FAMILIES[family]
     question = f"{entry['question']}\n{about.ask}" if about.ask else entry["question"]
-    first = about.first(entry) if about.first and by_specialist else []
-    chain = "\n".join(line for line in [*first, *about.chain(entry)] if line)
+    chain = "\n".join(line for line in about.chain(entry) if line)
     return Worked(family, question.strip(), chain, entry["answer"])
 
 

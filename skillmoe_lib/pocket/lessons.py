@@ -45,13 +45,11 @@ def solution(item: Worked) -> str:
     return f"{item.chain}\nThe answer is \\boxed{{{item.answer}}}".lstrip("\n")
 
 
-def book(
-    family: str, *, seed: int, size: int, forbidden: frozenset[str], by_specialist: bool = False
-) -> list[Worked]:
+def book(family: str, *, seed: int, size: int, forbidden: frozenset[str]) -> list[Worked]:
     """Up to `size` different worked questions of a family, none of whose texts is `forbidden`."""
     found: dict[str, Worked] = {}
     for entry in entries(family, seed=seed, size=2 * size):
-        item = worked(family, entry, by_specialist=by_specialist)
+        item = worked(family, entry)
         text = normalised(item.question)
         if text not in forbidden and text not in found:
             found[text] = item

@@ -92,7 +92,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
         seen += sum(len(prompt) + len(reply) for prompt, reply in batch)
         losses.append(float(loss.detach()))
-        if step % EVERY == 0:
+        if step % EVERY == 0 or seen >= budget_tokens:
             rows.append({"step": step, "tokens": seen, "loss": float(np.mean(losses[-EVERY:]))})
             spent = time.process_time() - started
             show(f"step {step} tokens {seen} loss {rows[-1]['loss']:.4f} cpu_s {spent:.0f}")
