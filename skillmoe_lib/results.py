@@ -83,11 +83,9 @@ def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:
     ran = ran.assign(family=ran["question_id"].map(families), correct=ran["correct"].astype(int))
     found = ran.groupby(["family", "expert"], as_index=False)["correct"].agg(n="size", n_right="sum")
     spans = [statistics.wilson(row.n_right, row.n) for row in found.itertuples()]
-    return found.assign(
-        accuracy=[span.estimate for span in spans],
-        low=[span.low for span in spans],
-        high=[span.high for span in spans],
-    )
+    found["accuracy"] = [span.estimate for span in spans]
+    found["low"], found["high"] = [span.low for span in spans], [span.high for span in spans]
+    return pd.DataFrame(found)
 
 
 def by_question(outcomes: Mapping[Single, Outcome]) -> dict[str, dict[str, Generation]]:

@@ -82,7 +82,7 @@ def specialist(books: Books, own: Sequence[str], *, talk: float = 0.1, seed: int
     draw = generator("pocket lessons", seed, list(own))
     names = list(books)
     while True:
-        item = _pick(draw, books[own[draw.integers(len(own))]])
+        item = _pick(draw, books[own[int(draw.integers(len(own)))]])
         turn = draw.random() / talk
         if turn < 0.35:
             other = _pick(draw, books[names[draw.integers(len(names))]])

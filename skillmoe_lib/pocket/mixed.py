@@ -37,7 +37,7 @@ def write_benchmark(folder: Path) -> None:
     """The mixed benchmark's two files, `pocket_mixed_SPLIT.jsonl`; the same bytes every time."""
     seen: set[str] = set()
     for split, (seed, size) in SPLITS.items():
-        rows = []
+        rows: list[str] = []
         for item, first, second in mixed_questions(seed=seed, size=2 * size):
             if normalised(item.question) not in seen and len(rows) < size:
                 seen.add(normalised(item.question))

@@ -247,7 +247,7 @@ def train_expert(
         train_s=round(out.train_s, 1),
         seed=seed,
         temperature=0.7,
-        held_out=tuple(held.round(4).to_dict("records")),
+        held_out=tuple({str(k): v for k, v in row.items()} for row in held.round(4).to_dict("records")),
     )
     write_card(card, folder)
     return card, out.curve
