@@ -131,6 +131,10 @@ class Engine(Protocol):
         """Length of each request's rendered prompt in tokens, without loading any weights."""
         ...
 
+    def prepare(self) -> None:
+        """Start what is started once a run, before the first load; its time is no part of a load's."""
+        ...
+
     def load(self, model: Model) -> AbstractContextManager[LoadedModel]:
         """Load a model; leaving the context frees its memory, now or by `release`."""
         ...

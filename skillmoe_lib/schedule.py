@@ -167,6 +167,7 @@ def _serve(
     """Load the requests' model and answer them, and what comes to wait for it meanwhile."""
     model = requests[0].model
     engine.check(model)  # a model that only later rounds need is first seen here
+    engine.prepare()
     recorder, start = _Recorder(store, model, engine), time.perf_counter()
     with (
         progress.bar(0, f"{description}: loading {model.source}") as bar,

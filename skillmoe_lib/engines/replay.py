@@ -34,5 +34,8 @@ class ReplayEngine:
         self.check(model)
         raise AssertionError
 
+    def prepare(self) -> None:
+        """Nothing is started."""
+
     def release(self) -> None:
         """Nothing is kept."""

@@ -38,6 +38,9 @@ class ScriptedEngine:
         self.loads.append(model.source)
         yield self
 
+    def prepare(self) -> None:
+        """Nothing is started."""
+
     def release(self) -> None:
         """Nothing is kept."""
 

@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -41,6 +41,15 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+# What the server has imported when it forks; what is missing here each process would import anew.
+_PRELOAD = [
+    "vllm",
+    "vllm.entrypoints.llm",
+    "vllm.model_executor.models.llama",
+    "vllm.v1.engine.core",
+    "vllm.v1.engine.llm_engine",
+    "vllm.v1.executor.uniproc_executor",
+]
 _GIB = 2**30
 
 
@@ -138,12 +147,12 @@ class VLLMEngine:
             held.end()
         return None
 
+    def prepare(self) -> None:
+        """Start the server that processes are forked from, and wait until it has imported vLLM."""
+        _fork(bool).join()
+
     def _start(self, model: Model) -> "_Process":
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["vllm", "vllm.entrypoints.llm"])
-        ours, theirs = context.Pipe()
+        ours, theirs = multiprocessing.Pipe()
         options = {
             "model": model.path,
             "dtype": model.dtype,
@@ -158,12 +167,7 @@ class VLLMEngine:
             "trust_remote_code": False,
             "disable_log_stats": True,
         }
-        # Not a daemon: those may have no children, which vLLM starts where several GPUs hold a model.
-        process = context.Process(
-            target=vllm_process.serve, args=(theirs, options, self.log_dir), daemon=False
-        )
-        with _without_main():
-            process.start()
+        process = _fork(vllm_process.serve, theirs, options, self.log_dir)
         theirs.close()
         return _Process(process, ours)
 
@@ -182,6 +186,18 @@ class _Process(NamedTuple):
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+
+
+def _fork(work: Callable[..., object], *given: Any) -> BaseProcess:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    # Not a daemon: those may have no children, which vLLM starts where several GPUs hold a model.
+    process = context.Process(target=work, args=given, daemon=False)
+    with _without_main():
+        process.start()
+    return process
 
 
 def _growth(model: Model) -> int:

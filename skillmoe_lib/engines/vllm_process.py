@@ -1,5 +1,6 @@
 """The process that holds a model for `engines.vllm`: vLLM itself, and nothing else of ours."""
 
+import gc
 import os
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -16,6 +17,7 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
     True (loaded), `Generation` and `Failure`, or a string (what went wrong, the last words) goes out.
     """
     _redirect_output(log_dir)
+    gc.freeze()  # what was inherited is never garbage: looking through it takes seconds
     try:
         from vllm import LLM
 
