@@ -41,6 +41,7 @@ def test_own_and_others_pool_the_questions_of_their_families() -> None:
     assert (row["expert"], row["families"], row["own_n"], row["others_n"]) == ("Divisors", "gcd", 40, 60)
     assert (row["own_accuracy"], row["others_accuracy"]) == (0.9, 0.05)
     assert row["others_low"] < 0.05 < row["others_high"]
+    assert list(own_and_others(known, [])) == list(row)  # a pool without cards
 
 
 def test_a_missing_or_spoilt_card_is_named(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def own_and_others(by_family: pd.DataFrame, cards: Sequence[Card]) -> pd.DataFra
             values = {"n": span.n, "accuracy": span.estimate, "low": span.low, "high": span.high}
             row |= {f"{name}_{key}": value for key, value in values.items()}
         rows.append(row)
-    return pd.DataFrame(rows)
+    parts = [f"{name}_{key}" for name in ("own", "others") for key in ("n", "accuracy", "low", "high")]
+    return pd.DataFrame(rows, columns=["expert", "kind", "families", *parts])
 
 
 def held_out(cards: Sequence[Card]) -> pd.DataFrame:
