@@ -1,7 +1,7 @@
 # make run     set everything up, then the main job: questions in, reports/pocket/index.html out
 # make test    set up what is missing and run the tests
 # make setup   only the environment (.venv);  make check  format, lint, types;  make lab  JupyterLab
-# make pocket  train the pocket pool again from seeds, into data/pocket (about 40 minutes on two cores)
+# make pocket  train the pocket pool again from seeds, into data/pocket (about an hour on two cores)
 # make clean   remove the environment and the tools' caches; generations and reports are kept
 #
 # ENGINE=gpu        vLLM for NVIDIA GPUs in place of vLLM for the CPU
