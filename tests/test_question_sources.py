@@ -44,9 +44,9 @@ def pocket() -> pd.DataFrame:
 def test_pocket_has_the_sizes_asked_for(pocket: pd.DataFrame) -> None:
     families = pocket["question_id"].str.split("/").str[2]
     counts = pocket.groupby(["split", families]).size()
-    assert len(counts["validation"]) == len(counts["test"]) == 8
-    assert (counts["validation"] == 6).all()
-    assert (counts["test"] == 10).all()
+    assert len(counts["validation"]) == len(counts["test"]) == 16
+    assert (counts["validation"] == 20).all()
+    assert (counts["test"] == 40).all()
     assert pocket["text"].str.split().str.len().max() < 120
     assert pocket.loc[families == "leg_counting", "subject"].unique().tolist() == ["arithmetic"]
     assert pocket["question_id"].str.match(r"^pocket/(validation|test)/[a-z_]+/\d{4}$").all()
