@@ -24,7 +24,8 @@ MONTHS = [
     "November", "December",
 ]  # fmt: skip
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-#: Pieces of the chains of thought and of answers.
+#: Pieces of the chains of thought and of answers. Some no chain uses any more: the vocabulary is that of the
+#: committed weights.
 PIECES = [
     " + ", " - ", " * ", " = ", " % ", " / ", " < ", ".0", "', '", "['", "']", ", ", "0i)", ") + (", ") - (",
     "The answer is \\boxed{", "}\nConfidence: 0.", "It is correct.", "It is wrong.\n", "The best is [",
