@@ -1,26 +1,56 @@
 """Symbolic Mixture-of-Experts (arXiv 2503.05641) for studying pools of language-model experts.
 
-The table of contents, in the order of the flow; a name is loaded when it is first used. Modules that are
-used whole are named, not re-exported:
+The folders in the order of the flow, each standing only on those before it:
 
-`questions` -> `skills` -> `profiles` -> `routing`, `other_routers`, `committee` -> `methods` (programs) ->
-`schedule` (grouped inference) with `store` (generations of record) and `engines` -> `aggregation` ->
-`results` -> `statistics`, `cost` -> `figures`, `heatmaps`. `experiment` has each step as notebooks call it.
+`questions` and `experts` -> `answers` -> `inference` (grouped batches, store of generations) ->
+`profiling` (skills and profiles) -> `aggregation` -> `routing` -> `methods` (programs) -> `evaluation`
+(results, intervals, figures). `pipeline` has each step as notebooks call it; `studies` ask questions of
+the whole. The names below are loaded when they are first used; `docs/architecture.md` says which file to
+open to change what.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .errors import SkillmoeError
-    from .experts import Expert, Pool, load_pool
-    from .generation import Engine, Failure, Generation, Message, Model, Program, Request, Sampling
-    from .lineup import Choice
-    from .questions import Question, as_questions
-    from .routing import SkillRouter
-    from .schedule import Outcome, run
-    from .store import GenerationStore
+    from skillmoe_lib.errors import SkillmoeError
+    from skillmoe_lib.experts import Expert, Pool, load_pool
+    from skillmoe_lib.generation import (
+        Engine,
+        Failure,
+        Generation,
+        Message,
+        Model,
+        Program,
+        Request,
+        Sampling,
+    )
+    from skillmoe_lib.inference import GenerationStore, Outcome, run
+    from skillmoe_lib.methods.lineup import Choice
+    from skillmoe_lib.questions import Question, as_questions
+    from skillmoe_lib.routing import SkillRouter
 
+_HOME = {
+    "Choice": "methods.lineup",
+    "Engine": "generation",
+    "Expert": "experts",
+    "Failure": "generation",
+    "Generation": "generation",
+    "GenerationStore": "inference",
+    "Message": "generation",
+    "Model": "generation",
+    "Outcome": "inference",
+    "Pool": "experts",
+    "Program": "generation",
+    "Question": "questions",
+    "Request": "generation",
+    "Sampling": "generation",
+    "SkillRouter": "routing",
+    "SkillmoeError": "errors",
+    "as_questions": "questions",
+    "load_pool": "experts",
+    "run": "inference",
+}
 __all__ = [
     "Choice",
     "Engine",
@@ -43,12 +73,8 @@ __all__ = [
     "run",
 ]
 
-_MODULES = ("errors", "experts", "generation", "lineup", "questions", "routing", "schedule", "store")
-
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for module in map(import_module, (f"{__name__}.{module}" for module in _MODULES)):
-            if name in vars(module):
-                return vars(module)[name]
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
-from .seeding import digest
+from skillmoe_lib.seeding import digest
 
 FinishReason = Literal["stop", "length", "not_run"]
 
@@ -131,7 +131,7 @@ class Engine(Protocol):
         """Length of each request's rendered prompt in tokens, without loading any weights."""
         ...
 
-    def prepare(self) -> None:
+    def start(self) -> None:
         """Start what is started once a run, before the first load; its time is no part of a load's."""
         ...
 

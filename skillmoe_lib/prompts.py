@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 
-from .experts import Expert
-from .generation import Message, Request
-from .questions import Question
+from skillmoe_lib.experts.pool import Expert
+from skillmoe_lib.generation import Message, Request
+from skillmoe_lib.questions.benchmark import Question
 
 NO_SOLUTION = "(no solution)"
 CONFIDENCE_LINE = "Confidence: a number from 0 to 1"

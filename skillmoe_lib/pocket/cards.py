@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import SkillmoeError
-from ..experts import Pool
-from ..paths import project_root
-from ..statistics import Interval, wilson
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation.intervals import Interval, wilson
+from skillmoe_lib.experts.pool import Pool
+from skillmoe_lib.paths import project_root
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ Questions come from `reasoning-gym` (Apache-2.0), which checks its own answers.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import SkillmoeError, unknown
-from . import chains
-from .chains import Entry
+from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.pocket import chains
+from skillmoe_lib.pocket.chains import Entry
 
 
 class Family(NamedTuple):

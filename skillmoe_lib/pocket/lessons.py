@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import prompts
-from ..experts import Expert
-from ..generation import Model, Sampling
-from ..questions import Question
-from ..seeding import generator
-from .families import FAMILIES, Worked, entries, normalised, worked
-from .mixed import HALVES, UNKNOWN, compose
+from skillmoe_lib import prompts
+from skillmoe_lib.experts.pool import Expert
+from skillmoe_lib.generation import Model, Sampling
+from skillmoe_lib.pocket.families import FAMILIES, Worked, entries, normalised, worked
+from skillmoe_lib.pocket.mixed import HALVES, UNKNOWN, compose
+from skillmoe_lib.questions.benchmark import Question
+from skillmoe_lib.seeding import generator
 
 HELD_OUT_SEED = 3_000_003
 Books = Mapping[str, Sequence[Worked]]
@@ -65,7 +65,7 @@ def held_out(family: str, *, size: int) -> list[Worked]:
 
 def forbidden_texts(benchmarks: Sequence[str], *, held_out_size: int) -> frozenset[str]:
     """Normalised texts of every question that training must not see: benchmark splits and held-out ones."""
-    from .. import questions
+    from skillmoe_lib import questions
 
     texts = {normalised(text) for name in benchmarks for text in questions.load(name)["text"]}
     for text in list(texts):  # the halves of a mixed question count as questions too

@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..seeding import generator
-from .families import FAMILIES, Worked, entries, normalised, worked
+from skillmoe_lib.pocket.families import FAMILIES, Worked, entries, normalised, worked
+from skillmoe_lib.seeding import generator
 
 #: Split -> (seed, number of questions).
 SPLITS = {"test": (4_000_003, 120), "validation": (5_000_003, 60)}

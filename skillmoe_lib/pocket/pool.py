@@ -13,16 +13,25 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..errors import unknown
-from ..prompts import solve
-from ..seeding import stable_seed
-from . import training
-from .cards import Card, write_card
-from .families import FAMILIES, Worked
-from .lessons import Books, Lesson, book, forbidden_texts, held_out, moderator, said, specialist
-from .primer import LETTERS_SCHOOL, NUMBERS_SCHOOL, Task, primer
-from .start import copying_start
-from .tokenizer import build_tokenizer
+from skillmoe_lib.errors import unknown
+from skillmoe_lib.pocket import training
+from skillmoe_lib.pocket.cards import Card, write_card
+from skillmoe_lib.pocket.families import FAMILIES, Worked
+from skillmoe_lib.pocket.lessons import (
+    Books,
+    Lesson,
+    book,
+    forbidden_texts,
+    held_out,
+    moderator,
+    said,
+    specialist,
+)
+from skillmoe_lib.pocket.primer import LETTERS_SCHOOL, NUMBERS_SCHOOL, Task, primer
+from skillmoe_lib.pocket.start import copying_start
+from skillmoe_lib.pocket.tokenizer import build_tokenizer
+from skillmoe_lib.prompts import solve
+from skillmoe_lib.seeding import stable_seed
 
 BENCHMARKS = ("pocket", "pocket_hard", "pocket_mixed")
 HELD_OUT = 100

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..prompts import solve
-from ..seeding import generator
-from .chains import WEEKDAYS
-from .families import Worked
-from .lessons import Books, Lesson, aggregate_lesson, said, solution, specialist
+from skillmoe_lib.pocket.chains import WEEKDAYS
+from skillmoe_lib.pocket.families import Worked
+from skillmoe_lib.pocket.lessons import Books, Lesson, aggregate_lesson, said, solution, specialist
+from skillmoe_lib.prompts import solve
+from skillmoe_lib.seeding import generator
 
 LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..model_check import check_model_folder
-from ..seeding import stable_seed
-from .lessons import Lesson
+from skillmoe_lib.experts.model_check import check_model_folder
+from skillmoe_lib.pocket.lessons import Lesson
+from skillmoe_lib.seeding import stable_seed
 
 CHUNK = 1024
 EVERY = 40

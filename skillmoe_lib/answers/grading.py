@@ -1,0 +1,41 @@
+"""Whether an answer is right: by letter, by mathematical equivalence, or by the benchmark's own checker."""
+
+from collections.abc import Sequence
+
+from skillmoe_lib.answers.equivalence import canonical, equivalent_many
+from skillmoe_lib.answers.extraction import Answer
+from skillmoe_lib.questions import Question
+from skillmoe_lib.questions.sources import checker_correct
+
+
+def grade(question: Question, answer: Answer) -> bool:
+    """Whether the answer is right; without an answer it is not. See `grade_many`."""
+    return grade_many([(question, answer)])[0]
+
+
+def grade_many(pairs: Sequence[tuple[Question, Answer]]) -> list[bool]:
+    """Grade answers, all mathematics in one batch.
+
+    Choices by letter; mathematics by `equivalent_many`; text by its canonical form, or else by the
+    benchmark's own checker where the question has one.
+    """
+    grades = [False] * len(pairs)
+    mathematics: dict[int, tuple[str, str]] = {}
+    for i, (question, answer) in enumerate(pairs):
+        if answer.value is None:
+            continue
+        if question.kind == "math":
+            mathematics[i] = (question.gold, answer.value)
+        else:
+            same = canonical(question.kind, answer.value) == canonical(question.kind, question.gold)
+            grades[i] = same or _checked(question, answer.value)
+    for i, equal in zip(mathematics, equivalent_many(list(mathematics.values())), strict=True):
+        grades[i] = equal
+    return grades
+
+
+def _checked(question: Question, value: str) -> bool:
+    if question.checker == "{}":
+        return False
+
+    return checker_correct(question.checker, value)

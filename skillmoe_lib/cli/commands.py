@@ -1,0 +1,139 @@
+"""The command line: `python -m skillmoe_lib run | params | status | doctor | report | pin`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from skillmoe_lib.errors import SkillmoeError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it did its work, 1 if that failed, 2 if it was asked the wrong thing."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except SkillmoeError as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "error: interrupted; what was stored is kept, the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m skillmoe_lib", description="Mixture of experts by skill."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:  # noqa: A002
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=command)
+        return sub
+
+    names = "stem in notebooks/, path, or `chain` for every numbered notebook in order"
+    sub = add("run", _run, "execute notebooks into reports/, with parameters checked first")
+    sub.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help=names)
+    sub.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="such as -p k=3"
+    )
+    sub.add_argument("--help-parameters", action="store_true", help="list the parameters and run nothing")
+    sub = add("params", _params, "list the parameters of notebooks")
+    sub.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help=names)
+    sub = add("status", _status, "what the generation store holds")
+    sub.add_argument("root", nargs="?", type=Path, help="default data/generations")
+    sub = add("doctor", _doctor, "what is missing on this machine and how to get it")
+    sub.add_argument("pool", nargs="?", help="whose models to look for (default: the chain's)")
+    sub = add("report", _report, "write reports/NAME/index.html from what is there")
+    sub.add_argument("name", metavar="NAME")
+    sub = add("pin", _pin, "fill in the revisions that a pool leaves open (needs the hub)")
+    sub.add_argument("pool", metavar="POOL")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.help_parameters:
+        return _params(options)
+    from skillmoe_lib.cli import notebooks
+    from skillmoe_lib.cli.report import write_index
+
+    given: dict[str, str] = {}
+    for text in options.parameters:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise SkillmoeError(f"a parameter must be given as NAME=VALUE, got {text!r}")
+        if name in given:
+            raise SkillmoeError(f"parameter {name!r} is given twice: {given[name]!r} and {value!r}")
+        given[name] = value
+    jobs = notebooks.make_jobs(notebooks.find_notebooks(options.notebooks), given)
+    code = 0
+    try:
+        notebooks.execute(jobs)
+    except notebooks.NotebookFailed as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        code = 1
+    for folder in dict.fromkeys(job.report_dir for job in jobs):
+        if folder.is_dir():
+            print(f"report: {notebooks.relative(write_index(folder))}")
+    return code
+
+
+def _params(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli import notebooks
+
+    print("\n".join(map(notebooks.describe_parameters, notebooks.find_notebooks(options.notebooks))))
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli.status import status
+    from skillmoe_lib.paths import project_root
+
+    print(status(options.root or project_root() / "data" / "generations"))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli import doctor
+    from skillmoe_lib.cli.notebooks import find_notebooks, read_parameters
+
+    pool = options.pool
+    if pool is None:
+        chain = [read_parameters(path).get("pool") for path in find_notebooks(["chain"])]
+        pool = next((parameter.default for parameter in chain if parameter), "pocket")
+    checks = doctor.check_machine(pool)
+    print("\n".join(map(str, checks)))
+    return 0 if all(check.ok or not check.needed for check in checks) else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli.report import write_index
+    from skillmoe_lib.errors import unknown
+    from skillmoe_lib.paths import project_root
+
+    reports = project_root() / "reports"
+    known = sorted(path.name for path in reports.glob("*") if path.is_dir())
+    if options.name not in known:
+        raise unknown("report", options.name, known)
+    print(write_index(reports / options.name))
+    return 0
+
+
+def _pin(options: argparse.Namespace) -> int:
+    from skillmoe_lib.hub import pin
+
+    pin(options.pool)
+    return 0
+
+
+def _one_line(error: SkillmoeError) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

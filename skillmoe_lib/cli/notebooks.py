@@ -1,0 +1,289 @@
+"""The strict notebook runner: parameters checked before anything runs, then papermill, on our own kernel.
+
+papermill only warns of an unknown parameter and takes any type; a mistyped name would run the default
+experiment under another's title. An executed notebook goes to `reports/<report>/notebooks/`, where
+`report` is the notebook's own parameter; a failed one stays there as the report of its failure.
+"""
+
+import ast
+import contextlib
+import io
+import json
+import logging
+import math
+import os
+import re
+import sys
+import tempfile
+import tokenize
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.paths import project_root
+from skillmoe_lib.progress import Mirror
+
+Value = bool | int | float | str
+_TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+_PATIENCE_S = 180  # for a kernel to start, and for its last output, on a busy machine
+# As ipykernel_launcher, but what ipykernel echoes to its own stdout and stderr (all that C code writes is in
+# the notebook already) goes to a file instead of between the bars.
+_KERNEL = """
+import os
+log = os.open(os.environ["SKILLMOE_KERNEL_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(log, 1), os.dup2(log, 2)
+from ipykernel import kernelapp
+kernelapp.launch_new_instance()
+"""
+_TRUTH = {"true": True, "false": False}
+
+
+class NotebookFailed(SkillmoeError):
+    """A notebook raised; its executed copy is the report."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: `name: type = default  # help`."""
+
+    name: str
+    type: str
+    default: Value
+    help: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook with every parameter it is to be run with that was given (the rest are its defaults)."""
+
+    path: Path
+    given: Mapping[str, Value]
+    report_dir: Path
+
+    @property
+    def output(self) -> Path:
+        """Where the executed notebook goes."""
+        return self.report_dir / "notebooks" / self.path.name
+
+
+def find_notebooks(names: Sequence[str]) -> list[Path]:
+    """Notebooks by stem (in `notebooks/`), by path, or `chain`: every numbered one in order. Each once."""
+    folder = project_root() / "notebooks"
+    known = {
+        path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.ipynb"))
+    }
+    known = {name: path for name, path in known.items() if ".ipynb_checkpoints" not in name}
+    chain = [path for name, path in known.items() if re.match(r"\d\d_[^/]*$", name)]
+    found: list[Path] = []
+    for name in names:
+        if name == "chain":
+            if not chain:
+                raise SkillmoeError(f"there is no numbered notebook (such as 01_questions.ipynb) in {folder}")
+            found += chain
+        elif name.removesuffix(".ipynb") in known:
+            found.append(known[name.removesuffix(".ipynb")])
+        elif name.endswith(".ipynb") and Path(name).is_file():
+            found.append(Path(name).resolve())
+        else:
+            raise unknown("notebook", name, ["chain", *known])
+    return list(dict.fromkeys(found))
+
+
+def read_parameters(notebook: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook by name, from its first cell tagged "parameters"; {} if it has none."""
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", ())]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SkillmoeError(f"{notebook.name} is not a notebook that can be read: {error}") from error
+    if not tagged:
+        return {}
+    source = "".join(tagged[0]["source"])
+    try:
+        statements = ast.parse(source).body
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise SkillmoeError(f"the parameters cell of {notebook.stem} is not Python: {error}") from error
+    help_of = {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
+    found = {}
+    for statement in statements:
+        line = ast.get_source_segment(source, statement)
+        match statement:
+            case ast.AnnAssign(
+                target=ast.Name(id=name), annotation=ast.Name(id=kind), value=ast.expr() as value
+            ):
+                with contextlib.suppress(ValueError):
+                    default = ast.literal_eval(value)
+                    if kind in _TYPES and (
+                        type(default) is _TYPES[kind] or (kind, type(default)) == ("float", int)
+                    ):
+                        found[name] = Parameter(
+                            name, kind, default, help_of.get(statement.end_lineno or 0, "")
+                        )
+                        continue
+        raise SkillmoeError(
+            f"the parameters cell of {notebook.stem} must have lines such as `k: int = 3  # help` with "
+            f"type {', '.join(_TYPES)}; it has {line!r}"
+        )
+    return found
+
+
+def describe_parameters(notebook: Path) -> str:
+    """The parameters of a notebook as text, one a line."""
+    rows = [(f"{p.name}: {p.type} = {p.default!r}", p.help) for p in read_parameters(notebook).values()]
+    width = max((len(left) for left, _ in rows if len(left) <= 48), default=0)
+    lines = [f"  {left:<{width}}  {right}".rstrip() for left, right in rows] or ["  (no parameters)"]
+    return "\n".join([notebook.stem, *lines])
+
+
+def make_jobs(notebooks: Sequence[Path], given: Mapping[str, str]) -> list[Job]:
+    """Check every parameter against every notebook, before anything runs.
+
+    A parameter goes to the notebooks that have it and must be known to at least one.
+    """
+    known = {path: read_parameters(path) for path in notebooks}
+    for name in given:
+        if not any(name in parameters for parameters in known.values()):
+            stems = " ".join(path.stem for path in notebooks) if len(notebooks) < 4 else "these notebooks"
+            raise unknown(
+                f"parameter of {stems}", name, {n for parameters in known.values() for n in parameters}
+            )
+    jobs = []
+    for path, parameters in known.items():
+        values = {n: _convert(parameters[n], text, path.stem) for n, text in given.items() if n in parameters}
+        report = parameters.get("report")
+        name = str(values.get("report", report.default)) if report else path.stem
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise SkillmoeError(f"report must be a plain folder name (letters, digits, . _ -), got {name!r}")
+        jobs.append(Job(path, values, project_root() / "reports" / name))
+    outputs = [job.output for job in jobs]
+    for job in jobs:
+        if outputs.count(job.output) > 1 or job.output == job.path:
+            raise SkillmoeError(f"{job.path.name} would replace another notebook at {relative(job.output)}")
+    return jobs
+
+
+def _convert(parameter: Parameter, text: str, stem: str) -> Value:
+    try:
+        match parameter.type:
+            case "int":
+                return int(text)
+            case "float" if math.isfinite(number := float(text)):
+                return number
+            case "bool":
+                return _TRUTH[text.lower()]
+            case "str":
+                return text
+    except (ValueError, KeyError):
+        pass
+    kind = {"bool": "true or false", "float": "a finite float"}.get(parameter.type, f"an {parameter.type}")
+    raise SkillmoeError(
+        f"parameter {parameter.name!r} of {stem} must be {kind} (default {parameter.default!r}), got {text!r}"
+    )
+
+
+def execute(jobs: Sequence[Job], *, stderr: TextIO | None = None) -> None:
+    """Execute notebooks one after another, in the project's own environment; stop at the first failure.
+
+    Raises
+    ------
+    NotebookFailed
+        With one line: the text of a `SkillmoeError`, or the exception's name and where the report is.
+    """
+    terminal = stderr or sys.stderr
+    with tempfile.TemporaryDirectory(prefix="skillmoe-") as folder:
+        mirror = Mirror(Path(folder) / "progress", terminal)
+        with _own_kernel(Path(folder), mirror) as kernel, contextlib.chdir(project_root()):
+            for number, job in enumerate(jobs, start=1):
+                with mirror.showing(f"[{number}/{len(jobs)}] {job.path.stem} ..."):
+                    _execute(job, kernel)
+
+
+def _execute(job: Job, kernel: str) -> None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    for name in ("asyncio", "papermill", "nbclient", "traitlets"):  # what they log is raised as well
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    where = relative(job.output)
+    try:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        papermill.execute_notebook(
+            # papermill formats paths; relative ones keep this machine's folders out of the report.
+            relative(job.path).replace("{", "{{").replace("}", "}}"),
+            where.replace("{", "{{").replace("}", "}}"),
+            dict(job.given),
+            kernel_name=kernel,
+            language="python",
+            progress_bar=False,
+            start_timeout=_PATIENCE_S,
+            iopub_timeout=_PATIENCE_S,
+        )
+    except PapermillExecutionError as error:
+        lines = str(error.evalue).strip().splitlines() or [""]
+        if error.ename == SkillmoeError.__name__:
+            raise NotebookFailed(" ".join(lines)) from error
+        raise NotebookFailed(f"{error.ename}: {lines[0]} (see {where})") from error
+    except OSError as error:
+        raise NotebookFailed(f"cannot write {where}: {error.strerror or error}") from error
+    except DeadKernelError as error:
+        reason = "the kernel died, most often for want of memory"
+        _mark_stopped(job.output, reason)
+        raise NotebookFailed(f"{job.path.stem}: {reason} (see {where})") from error
+    except RuntimeError as error:  # the kernel did not start
+        _mark_stopped(job.output, str(error))
+        raise NotebookFailed(f"{job.path.stem}: {str(error).partition(chr(10))[0]} (see {where})") from error
+    except KeyboardInterrupt:
+        _mark_stopped(job.output, "interrupted")
+        raise
+
+
+def _mark_stopped(output: Path, reason: str) -> None:
+    """Say in an executed notebook that it did not reach its end; papermill calls all its cells completed."""
+    import nbformat
+
+    with contextlib.suppress(OSError, ValueError):  # half written: then it shows that by itself
+        notebook = nbformat.read(output, as_version=4)  # type: ignore[no-untyped-call]
+        notebook.metadata.papermill["exception"] = True
+        note = nbformat.v4.new_markdown_cell(  # type: ignore[no-untyped-call]
+            f"**This run did not finish:** {reason}.", metadata={"tags": ["stopped"]}
+        )
+        notebook.cells.insert(0, note)
+        nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
+
+
+def relative(path: Path) -> str:
+    """The path as written from the project root."""
+    return Path(os.path.relpath(path, project_root())).as_posix()
+
+
+@contextlib.contextmanager
+def _own_kernel(folder: Path, mirror: Mirror) -> Iterator[str]:
+    """A kernelspec of this very interpreter, under a name nobody else has, found first by Jupyter."""
+    name = f"skillmoe-{uuid.uuid4().hex[:12]}"
+    environment = {
+        "IPYTHONDIR": str(folder / "ipython"),  # no start-up files of the user's
+        "PYTHONSTARTUP": "",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "SKILLMOE_KERNEL_LOG": str(folder / "kernel.log"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "SKILLMOE_HOME": str(project_root()),
+        **mirror.environment,
+    }
+    argv = [sys.executable, "-P", "-c", _KERNEL, "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python", "env": environment}
+    (folder / "kernels" / name).mkdir(parents=True)
+    (folder / "kernels" / name / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    before = os.environ.get("JUPYTER_PATH")
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(folder), *([before] if before else [])])
+    try:
+        yield name
+    finally:
+        if before is None:
+            del os.environ["JUPYTER_PATH"]
+        else:
+            os.environ["JUPYTER_PATH"] = before

@@ -1,0 +1,64 @@
+"""What the generation store holds: counts, tokens and device seconds by model and stage, and what failed."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from skillmoe_lib.inference.store import GenerationStore, StoreWarning
+
+
+def status(root: Path) -> str:
+    """What the generation stores under `root` (one folder an engine) hold, as text for a person."""
+    if (root / "parts").is_dir():
+        return _store(root)
+    folders = sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else []
+    return "\n\n".join(map(_store, folders)) or f"{root} holds no generations yet: make run"
+
+
+def _store(folder: Path) -> str:
+    store = GenerationStore(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)  # what is set aside is reported below
+        generations, batches, failures = store.generations(), store.batches(), store.failures()
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    seconds = (batches["devices"] * (batches["load_s"] + batches["generate_s"])).sum()
+    lines = [
+        f"{folder.name}: {len(generations):,} generations, {len(batches):,} loads, "
+        f"{seconds:,.0f} device seconds, {size:,.1f} MB on disk"
+    ]
+    if len(generations):
+        groups = generations.assign(cut=generations["finish_reason"].eq("length")).groupby(
+            ["source", "stage"]
+        )
+        table = groups.agg(
+            generations=("request_id", "size"),
+            cut=("cut", "sum"),
+            prompt_tokens=("prompt_tokens", "sum"),
+            output_tokens=("output_tokens", "sum"),
+        )
+        rows = [
+            [*key, *(f"{count:,}" for count in counts)]
+            for key, counts in zip(table.index, table.to_numpy(), strict=True)
+        ]
+        lines.append(_columns([["model", "stage", *table.columns], *rows]))
+    if len(batches):
+        engines = (batches["engine"] + " " + batches["versions"]).value_counts(sort=False)
+        lines += [f"  {engine}: {n} load(s)" for engine, n in engines.items()]
+    open_failures = failures[~failures["request_id"].isin(generations["request_id"])]
+    reasons = open_failures.drop_duplicates("request_id", keep="last")["reason"].value_counts()
+    lines += [f"  failed, not answered since: {n} request(s): {reason}" for reason, n in reasons.items()]
+    lines += [f"  set aside, could not be read: {path}" for path in store.set_aside()]
+    return "\n".join(lines)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned text: two columns of words, then counts to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  "
+        + "  ".join(
+            cell.ljust(w) if i < 2 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )

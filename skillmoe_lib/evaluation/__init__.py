@@ -1,0 +1,5 @@
+"""What the answers are worth: results, intervals, published figures, and how they are drawn.
+
+`results` grades and counts; `intervals` has every interval, test and verdict; `published` sets ours
+beside the paper's; `figures` and `heatmaps` draw what was computed and compute nothing.
+"""

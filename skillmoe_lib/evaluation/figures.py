@@ -1,0 +1,300 @@
+"""Figures: one theme, one function a figure; each takes a tidy frame and returns a matplotlib figure.
+
+Intervals come from `statistics` and are only drawn here. Colours are Okabe and Ito's (2008), told apart
+by colour-blind readers; marker, hatch, fill or a number says the same again. Accuracies and differences
+arrive as fractions and are drawn in percent and points; costs are means for one question. `groups` names
+the group of a method that is drawn apart: {"Instance oracle": "bounds"}. No pyplot, so no global state.
+"""
+
+import io
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
+
+from skillmoe_lib.errors import SkillmoeError
+
+THEME: dict[Any, Any] = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
+    "grid.color": "#dddddd", "grid.linewidth": 0.6, "hatch.linewidth": 0.6, "legend.frameon": False,
+    "legend.fontsize": 8, "lines.markersize": 5.5, "svg.hashsalt": "skillmoe", "svg.fonttype": "path",
+}  # fmt: skip
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
+HATCHES = ["", "////", "....", "xxxx"]
+HALO = withStroke(linewidth=2, foreground="white")
+Groups = Mapping[str, str] | None
+themed = mpl.rc_context(THEME)  # as a decorator: entered at each call, left after it
+
+
+class Chart(Figure):
+    """A figure without pyplot that a notebook shows all the same."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(sink := io.BytesIO(), format="png", dpi=110)
+        return sink.getvalue()
+
+
+@themed
+def save_figure(figure: Figure, data: pd.DataFrame, path_stem: Path) -> list[Path]:
+    """Write PNG (200 dpi), SVG and the CSV of the data drawn; the same figure gives the same bytes.
+
+    `path_stem` is the path without suffix. Returns the three paths, in that order.
+    """
+    paths = [path_stem.with_name(path_stem.name + suffix) for suffix in (".png", ".svg", ".csv")]
+    try:
+        path_stem.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(paths[0], dpi=200, metadata={"Software": None})
+        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+        data.to_csv(paths[2], index=False, lineterminator="\n")
+    except OSError as error:
+        raise SkillmoeError(f"cannot write the figure {path_stem}: {error.strerror or error}") from error
+    return paths
+
+
+@themed
+def accuracy_bars(accuracy_table: pd.DataFrame, *, groups: Groups = None, level: float = 0.95) -> Chart:
+    """Accuracy of each method as dot and interval, sorted (frame of `statistics.accuracy_table`)."""
+    frame = need(accuracy_table, ["method", "benchmark"], ["accuracy", "low", "high", "n_questions"])
+    frame["says"] = (100 * frame["accuracy"]).map("{:.1f}".format)
+    caption = f"Dot: accuracy. Line: {level:.0%} interval over questions. Sorted by mean accuracy."
+    return _intervals(frame, "accuracy", "accuracy (%)", caption, groups)
+
+
+@themed
+def differences(compare_table: pd.DataFrame, *, groups: Groups = None, level: float = 0.95) -> Chart:
+    """Forest plot of each method's paired difference to a reference (frame of `statistics.compare`)."""
+    numbers = ["difference", "low", "high", "n_questions", "n_missing"]
+    frame = need(compare_table, ["method", "benchmark", "baseline", "verdict"], numbers)
+    missing = frame["n_missing"].map(lambda n: f" ({n:.0f} missing)" if n else "")
+    frame["says"] = (100 * frame["difference"]).map("{:+.1f}".format) + missing
+    frame["hollow"] = frame["verdict"] == "cannot tell"
+    caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: better or
+        worse for certain, by the interval and by the exact test after Holm. Hollow: cannot tell."""
+    label = f"accuracy minus {frame['baseline'].iloc[0]} (points)"
+    chart = _intervals(frame, "difference", label, caption, groups)
+    for axis in chart.axes:
+        axis.axvline(0, color="black", linewidth=1, zorder=1)
+    return chart
+
+
+@themed
+def accuracy_cost(
+    summary: pd.DataFrame, *, cost: str = "device_seconds", groups: Groups = None, level: float = 0.95
+) -> Chart:
+    """Accuracy against the column `cost` (a question); logarithmic where costs differ twentyfold."""
+    frame = need(summary, ["method", "benchmark"], ["accuracy", "low", "high", "n_questions", cost])
+    frame = frame.dropna(subset=["accuracy", cost])
+    caption = f"Line: {level:.0%} interval over questions. Grey steps: the best method up to each cost."
+    chart, panels = _panels(frame, (6.4, 4.6), caption)
+    for [axis], part in panels:
+        free = part[~part["method"].isin(list(groups or {}))].sort_values(cost)
+        axis.step(free[cost], 100 * free["accuracy"].cummax(), where="post", color="#bbbbbb", zorder=1)
+        for row in pd.concat([free, part.drop(free.index)]).to_dict("records"):
+            style = _style(row["method"], groups)
+            axis.vlines(row[cost], 100 * row["low"], 100 * row["high"], color=style["color"], linewidth=1)
+            axis.plot(row[cost], 100 * row["accuracy"], linestyle="", **style)
+        if part[cost].min() > 0 and part[cost].max() > 20 * part[cost].min():
+            axis.set_xscale("log")
+        axis.margins(x=0.15)
+        axis.set(xlabel=f"{cost.replace('_', ' ')} a question", ylabel="accuracy (%)")
+    _legend(chart)
+    for [axis], part in panels:
+        _name_points(chart, axis, part, cost)
+    return chart
+
+
+@themed
+def calls_tokens(summary: pd.DataFrame) -> Chart:
+    """Calls, tokens (prompt and output) and device seconds a question; a row of panels a benchmark."""
+    costs = ["calls", "prompt_tokens", "output_tokens", "device_seconds"]
+    frame = need(summary, ["method", "benchmark"], [*costs, "n_questions"])
+    units = {"calls / question": costs[:1], "tokens / question": costs[1:3], "device s / question": costs[3:]}
+    return _bars(frame, units, "Means for one question.")
+
+
+@themed
+def status_bars(accuracy_table: pd.DataFrame) -> Chart:
+    """What was not right, as shares of all rows: wrong, no answer found, cut at the limit, not run."""
+    counts = ["n_answered", "n_unparsed", "n_cut", "n_not_run"]
+    frame = need(accuracy_table, ["method", "benchmark"], ["n_questions", "n_correct", *counts])
+    rows, names = frame[counts].sum(axis=1), ["wrong", "unparsed", "cut", "not run"]
+    frame["n_answered"] -= frame["n_correct"]
+    frame[names] = 100 * frame[counts].div(rows, axis=0)
+    caption = "Shares of all questions and seeds; the rest is right. Accuracies leave out what was not run."
+    return _bars(frame, {"not right (% of answers)": names}, caption)
+
+
+@themed
+def loss_curve(curve: pd.DataFrame) -> Chart:
+    """Loss of a training run (nats a token of the reply) against tokens seen."""
+    import seaborn
+
+    chart = blank_chart(5.6, 3.2, "Mean loss on the reply between two points, logarithmic.")
+    frame = need(curve, [], ["tokens", "loss"])
+    seaborn.lineplot(frame, x="tokens", y="loss", color=COLOURS[0], ax=chart.subplots()).set(yscale="log")
+    return chart
+
+
+@themed
+def learning_curve(frame: pd.DataFrame, *, x: str, diagonal: bool = False, level: float = 0.95) -> Chart:
+    """Accuracy against the column `x`, a line a method; `diagonal`: a reliability plot, x a fraction."""
+    frame = need(frame, ["method", "benchmark"], [x, "accuracy", "low", "high", "n_questions"])
+    caption = f"Band: {level:.0%} interval over questions." + " Dotted: predicted is observed." * diagonal
+    chart, panels = _panels(frame, (5.6, 3.8), caption)
+    styles = list(zip(dict.fromkeys(frame["method"]), 9 * COLOURS, 9 * MARKERS, strict=False))
+    for [axis], shown in panels:
+        for name, colour, marker in styles:
+            part = 100 * shown[shown["method"] == name].set_index(x)[["accuracy", "low", "high"]].sort_index()
+            at = part.index * (100 if diagonal else 1)
+            axis.fill_between(at, part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
+            axis.plot(at, part["accuracy"], color=colour, marker=marker, label=name)
+        if diagonal:
+            axis.plot([0, 100], [0, 100], ":", color="black")
+        axis.set(xlabel=x.replace("_", " ") + " (%)" * diagonal, ylabel="accuracy (%)")
+    _legend(chart)
+    return chart
+
+
+def need(frame: pd.DataFrame, text: list[str], numbers: list[str]) -> pd.DataFrame:
+    """A copy with the numbers as floats (null is NaN), or an error that names what is missing."""
+    if absent := [name for name in (*text, *numbers) if name not in frame]:
+        raise SkillmoeError(f"this figure needs the column {absent[0]!r}, given {', '.join(map(str, frame))}")
+    if frame.empty:
+        raise SkillmoeError("nothing to draw: the frame has no rows")
+    floats = {name: frame[name].astype("Float64").to_numpy(float, na_value=np.nan) for name in numbers}
+    return frame.assign(**floats).reset_index(drop=True)
+
+
+def span(n: pd.Series, what: str = "") -> str:
+    """How many, or from how many to how many."""
+    return f"n = {n.min():,.0f}" + (f" to {n.max():,.0f}" if n.max() > n.min() else "") + what
+
+
+def _kinds(groups: Groups) -> list[str]:
+    return ["methods", *dict.fromkeys((groups or {}).values())]
+
+
+def _style(method: str, groups: Groups) -> dict[str, Any]:
+    """Colour, marker and legend entry of a method's group."""
+    kind = (groups or {}).get(method, "methods")
+    i = _kinds(groups).index(kind) % len(COLOURS)
+    return {"color": COLOURS[i], "marker": MARKERS[i], "label": kind}
+
+
+def blank_chart(width: float, height: float, caption: str) -> Chart:
+    """An empty chart, sizes in inches, with its caption below."""
+    chart = Chart(figsize=(width, height), layout="constrained")
+    text = textwrap.fill(" ".join(caption.split()), int(16 * width))
+    chart.supxlabel(text, x=0.01, ha="left", fontsize=7.5, color="#444444")
+    return chart
+
+
+def _panels(
+    frame: pd.DataFrame, size: tuple[float, float], caption: str, units: int = 1
+) -> tuple[Chart, Any]:
+    """A chart with the axes and rows of each benchmark: side by side, or a row of `units` axes each."""
+    parts = [part for _, part in frame.groupby("benchmark", sort=False)]
+    if not parts:
+        raise SkillmoeError("nothing to draw: no row has a value in every column of this figure")
+    n_columns = units if units > 1 else min(len(parts), 2 if size[0] > 4 else 4)
+    n_rows = -(-len(parts) * units // n_columns)
+    chart = blank_chart(size[0] * n_columns + 1.5, size[1] * n_rows + 0.8, caption)
+    free = chart.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis in free[len(parts) * units :]:
+        axis.remove()
+    axes = free[: len(parts) * units].reshape(len(parts), units)
+    for row, part in zip(axes, parts, strict=True):
+        row[0].set_title(f"{part['benchmark'].iloc[0]}, {span(part['n_questions'], ' questions')}")
+    return chart, list(zip(axes, parts, strict=True))
+
+
+def _rows(axis: Axes, best: pd.Series, groups: Groups = None) -> dict[str, int]:
+    """One line a method, best first under its group's name (bold); named on the leftmost axes only."""
+    names = best.sort_values(ascending=False, kind="stable").index
+    kinds = {kind: [m for m in names if _style(m, groups)["label"] == kind] for kind in _kinds(groups)}
+    lines = [line for kind, members in kinds.items() if members for line in [kind] * bool(groups) + members]
+    axis.set_yticks(range(len(lines)), lines, fontsize=8.5)
+    axis.set_ylim(len(lines) - 0.4, -0.6)
+    for label in axis.get_yticklabels():
+        label.set_fontweight("bold" if groups and label.get_text() in kinds else "normal")
+    first = (spec := axis.get_subplotspec()) is not None and spec.is_first_col()
+    axis.tick_params(axis="y", length=0, labelleft=first)
+    return {line: y for y, line in enumerate(lines)}
+
+
+def _intervals(frame: pd.DataFrame, value: str, label: str, caption: str, groups: Groups) -> Chart:
+    """Dots with intervals, the column `says` beside them; hollow where the column `hollow` is true."""
+    best = frame.groupby("method")[value].mean()
+    chart, panels = _panels(frame, (3.5, 0.23 * (len(best) + len(_kinds(groups))) + 0.4), caption)
+    for [axis], part in panels:
+        at = _rows(axis, best, groups)
+        for row in part.to_dict("records"):
+            style, y = _style(row["method"], groups), at[row["method"]]
+            axis.hlines(y, 100 * row["low"], 100 * row["high"], color=style["color"])
+            face = "white" if row.get("hollow") else style["color"]
+            axis.plot(100 * row[value], y, markerfacecolor=face, linestyle="", **style)
+            says = row["says"] if np.isfinite(row[value]) else "not run"
+            axis.text(1.02, y, says, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+        axis.set(xlabel=label)
+    return chart
+
+
+def _bars(frame: pd.DataFrame, units: Mapping[str, list[str]], caption: str) -> Chart:
+    """Horizontal bars, one axis a unit, its columns stacked and summed up; sorted by the first unit."""
+    best = frame[next(iter(units.values()))].sum(axis=1).groupby(frame["method"]).mean()
+    chart, panels = _panels(frame, (3.3, 0.23 * len(best) + 0.6), caption, len(units))
+    for axes, part in panels:
+        for axis, (label, columns) in zip(axes, units.items(), strict=True):
+            at, values = part["method"].map(_rows(axis, best)), part[columns].fillna(0)
+            left = values.cumsum(axis=1) - values
+            for name, colour, hatch in zip(columns, COLOURS, HATCHES, strict=False):
+                style: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white"}
+                style["label"] = name.replace("_", " ") if columns[1:] else None
+                axis.barh(at, values[name], 0.7, left[name], **style)
+            for y, total in zip(at, part[columns].sum(axis=1, min_count=1), strict=True):
+                says = f"{total:,.0f}" if total >= 100 else f"{total:.3g}".replace("nan", "not on record")
+                axis.text(np.nan_to_num(total), y, f" {says}", va="center", fontsize=7.5)
+            axis.margins(x=0.2)
+            axis.set(xlabel=label)
+            axis.grid(visible=False, axis="y")
+    _legend(chart)
+    return chart
+
+
+def _legend(chart: Chart) -> None:
+    """One legend beside all panels, where there is more than one entry."""
+    pairs = [pair for axis in chart.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
+    entries = {label: handle for handle, label in pairs}
+    if len(entries) > 1:
+        chart.legend(entries.values(), entries.keys(), loc="outside right upper")
+
+
+def _name_points(chart: Chart, axis: Axes, part: pd.DataFrame, cost: str) -> None:
+    """Write each method's name at the nearest free place, with a thin line to its point."""
+    chart.draw_without_rendering()  # settles the layout, so that points have places
+    points, px = np.column_stack([part[cost], 100 * part["accuracy"]]), chart.dpi / 72
+    places, inside = axis.transData.transform(points) / px, axis.get_window_extent().get_points() / px
+    taken = [Bbox([place - 4, place + 4]) for place in places]
+    turns = [(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 16, endpoint=False)]
+    ways = np.concatenate([np.multiply(far, turns) for far in (8, 13, 20, 28, 38, 50, 64)])
+    line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+    for name, point, place in zip(part["method"], points, places, strict=True):
+        left, size = ways[:, 0] < 0, np.array([4.4 * len(name), 9])
+        low = place + ways - size * np.column_stack([left, np.full(len(ways), 0.5)])
+        boxes = [Bbox([corner, corner + size]) for corner in low]
+        outside = (low < inside[0]).any(axis=1) | (low + size > inside[1]).any(axis=1)
+        best = int(np.argmin(9 * outside + [box.count_overlaps(taken) for box in boxes]))
+        taken.append(boxes[best])
+        side, arrow = "right" if left[best] else "left", line | {"relpos": (float(left[best]), 0.5)}
+        text = axis.annotate(name, point, ways[best], textcoords="offset points", arrowprops=arrow, ha=side)
+        text.set(fontsize=7.5, va="center", path_effects=[HALO], in_layout=False)

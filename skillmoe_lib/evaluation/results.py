@@ -1,0 +1,113 @@
+"""From outcomes of a scheduled run to the Scores and Results tables: read, grade, and count."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from skillmoe_lib import answers, tables
+from skillmoe_lib.aggregation.votes import read_answer
+from skillmoe_lib.answers.extraction import Answer
+from skillmoe_lib.evaluation import intervals
+from skillmoe_lib.experts.pool import Expert
+from skillmoe_lib.generation import Generation
+from skillmoe_lib.inference import ledger
+from skillmoe_lib.inference.schedule import Outcome
+from skillmoe_lib.inference.store import GenerationStore
+from skillmoe_lib.methods.single import Run, Single
+from skillmoe_lib.questions.benchmark import Question
+
+
+def scores(
+    outcomes: Mapping[Single, Outcome], questions: Sequence[Question], experts: Mapping[str, Expert]
+) -> pd.DataFrame:
+    """Read and grade single answers: the Scores table."""
+    by_id = {question.question_id: question for question in questions}
+    read = []
+    for key, outcome in outcomes.items():
+        question, generation = by_id[key.question_id], outcome.result
+        read.append((key, question, generation, read_answer(question, experts[key.expert], generation)))
+    grades = answers.grade_many([(question, answer) for _, question, _, answer in read])
+    rows = [
+        {
+            "request_id": generation.request_id,
+            "question_id": key.question_id,
+            "expert": key.expert,
+            "sample": key.sample,
+            "answer": answer.value,
+            "status": answer.status,
+            "correct": correct,
+            "truncated": generation.finish_reason == "length",
+        }
+        for (key, _, generation, answer), correct in zip(read, grades, strict=True)
+    ]
+    return tables.check(pd.DataFrame(rows, columns=list(tables.SCORES.columns)), tables.SCORES)
+
+
+def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:
+    """Every expert on every family of questions: family, expert, n, n_right, accuracy, low, high (Wilson).
+
+    `families` is `questions.families`. Unparsed and cut answers are wrong; what was not run is left out.
+    """
+    ran = scores[scores["status"] != "not_run"]
+    ran = ran.assign(family=ran["question_id"].map(families), correct=ran["correct"].astype(int))
+    found = ran.groupby(["family", "expert"], as_index=False)["correct"].agg(n="size", n_right="sum")
+    spans = [intervals.wilson(row.n_right, row.n) for row in found.itertuples()]
+    found["accuracy"] = [span.estimate for span in spans]
+    found["low"], found["high"] = [span.low for span in spans], [span.high for span in spans]
+    return pd.DataFrame(found)
+
+
+def by_question(outcomes: Mapping[Single, Outcome]) -> dict[str, dict[str, Generation]]:
+    """Question id -> expert -> its generation."""
+    nested: dict[str, dict[str, Generation]] = {}
+    for key, outcome in outcomes.items():
+        nested.setdefault(key.question_id, {})[key.expert] = outcome.result
+    return nested
+
+
+def used_requests(outcomes: Mapping[Run, Outcome]) -> pd.DataFrame:
+    """One row a request that a program used: method, seed, question_id, request_id."""
+    rows = [(*key, request_id) for key, outcome in outcomes.items() for request_id in outcome.request_ids]
+    return pd.DataFrame(rows, columns=["method", "seed", "question_id", "request_id"])
+
+
+def results_table(
+    outcomes: Mapping[Run, Outcome], questions: Sequence[Question], store: GenerationStore
+) -> pd.DataFrame:
+    """Grade what the methods returned and add what they cost: the Results table."""
+    by_id = {question.question_id: question for question in questions}
+    pairs: list[tuple[Question, Answer]] = [(by_id[key.question_id], o.result) for key, o in outcomes.items()]
+    grades = answers.grade_many(pairs)
+    rows = [
+        {
+            **key._asdict(),
+            "benchmark": question.benchmark,
+            "answer": answer.value,
+            "status": answer.status,
+            "correct": correct,
+        }
+        for key, (question, answer), correct in zip(outcomes, pairs, grades, strict=True)
+    ]
+    costs = ledger.cost_by_question(used_requests(outcomes), store)
+    frame = pd.DataFrame(rows).merge(costs, on=["method", "seed", "question_id"], how="left")
+    return tables.check(frame, tables.RESULTS)
+
+
+def oracles(scores: pd.DataFrame, questions: Sequence[Question], *, seed: int) -> pd.DataFrame:
+    """Bounds, as Results rows without cost: nobody can choose like this.
+
+    `dataset_oracle` is the expert most accurate on these very questions; `instance_oracle` is right where
+    any expert is. Both from one answer an expert (METHOD section 4); ties by name. Answers that were not
+    run do not count, except where there is no other.
+    """
+    ran = scores["status"] != "not_run"
+    accuracy = scores[ran].groupby("expert")["correct"].mean()
+    accuracy = accuracy.reindex(sorted(set(scores["expert"])), fill_value=-1.0)
+    best = scores[scores["expert"] == accuracy.idxmax()]
+    found = scores.assign(ran=ran).sort_values(["correct", "ran", "expert"], ascending=[False, False, True])
+    any_right = found.drop_duplicates("question_id")
+    benchmark = {question.question_id: question.benchmark for question in questions}
+    rows = pd.concat([best.assign(method="dataset_oracle"), any_right.assign(method="instance_oracle")])
+    rows["benchmark"] = rows["question_id"].map(benchmark)
+    rows = rows.assign(seed=seed, calls=0, prompt_tokens=0, output_tokens=0, device_seconds=0.0)
+    return tables.check(rows[list(tables.RESULTS.columns)], tables.RESULTS)

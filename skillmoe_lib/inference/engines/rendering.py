@@ -1,0 +1,49 @@
+"""Messages -> token ids, once and in one place, so that an engine never lays text out by itself."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.generation import Message, Model, Request
+
+PLAIN_STOP = "\nQuestion:"  # a base model runs on into a question of its own
+
+
+@lru_cache(maxsize=32)
+def tokenizer(path: str) -> Any:
+    """The model folder's tokenizer (weights are not touched)."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """A conversation as running text, for models without a chat template; ends where the model goes on."""
+    labels = {"user": "Question", "assistant": "Answer", "system": "Note"}
+    return "\n\n".join(f"{labels[role]}: {content.strip()}" for role, content in messages) + "\n\nAnswer:"
+
+
+def token_ids(model: Model, messages: Sequence[Message]) -> list[int]:
+    """The prompt as the model reads it.
+
+    Template "chat" uses the tokenizer's own chat template, without a default system prompt of ours;
+    "plain" is `plain_text` behind the tokenizer's beginning-of-sequence token, where it has one.
+    """
+    try:
+        tokens = tokenizer(model.path)
+    except Exception as error:  # a torn tokenizer.json raises a bare Exception
+        reason = " ".join(str(error).split())[:200]
+        raise SkillmoeError(f"the tokenizer of {model.source!r} cannot be read: {reason}") from error
+    if model.template == "plain":
+        start = [] if tokens.bos_token_id is None else [tokens.bos_token_id]
+        return [*start, *tokens(plain_text(messages), add_special_tokens=False)["input_ids"]]
+    if not tokens.chat_template:
+        raise SkillmoeError(f"model {model.source!r} has no chat template: set `template: plain` in the pool")
+    turns = [{"role": role, "content": content} for role, content in messages]
+    return list(tokens.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+
+
+def render(requests: Sequence[Request]) -> list[list[int]]:
+    """Token ids of each request's prompt."""
+    return [token_ids(request.model, request.messages) for request in requests]

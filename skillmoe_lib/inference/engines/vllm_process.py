@@ -1,0 +1,82 @@
+"""The process that holds a model for `engines.vllm`: vLLM itself, and nothing else of ours."""
+
+import gc
+import os
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from skillmoe_lib.generation import Failure, Generation
+
+
+def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None:
+    """Load a model and say so; then answer lists of jobs and swap weights until the parent hangs up.
+
+    What goes through `connection`: jobs (lists of mappings) or the path of other weights comes in;
+    True (loaded), `Generation` and `Failure`, or a string (what went wrong, the last words) goes out.
+    """
+    _redirect_output(log_dir)
+    gc.freeze()  # what was inherited is never garbage: looking through it takes seconds
+    try:
+        from vllm import LLM
+
+        llm = LLM(**options)
+        connection.send(True)
+        while True:
+            asked = connection.recv()
+            if isinstance(asked, str):
+                llm.collective_rpc("reload_weights", kwargs={"weights_path": asked})
+                llm.reset_prefix_cache()  # what it holds was computed with the old weights
+                connection.send(True)
+            else:
+                _generate(llm.llm_engine, asked, connection)
+    except (EOFError, ConnectionError):
+        return
+    except Exception as error:
+        # Whatever went wrong must reach the parent: there it becomes a SkillmoeError.
+        connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connection) -> None:
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    lengths = {}
+    for job in jobs:
+        lengths[job["id"]] = len(job["ids"])
+        parameters = SamplingParams(
+            temperature=job["temperature"],
+            top_p=job["top_p"],
+            max_tokens=job["max_tokens"],
+            stop=job["stop"] or None,
+            seed=job["seed"],
+        )
+        engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters)
+    while engine.has_unfinished_requests():
+        if connection.poll():  # the parent sends nothing meanwhile: it is gone, or wants no more
+            return
+        for output in engine.step():
+            if output.finished:
+                done = output.outputs[0]
+                reason = done.finish_reason if done.finish_reason in ("stop", "length") else None
+                connection.send(
+                    Generation(
+                        output.request_id,
+                        done.text,
+                        reason,
+                        prompt_tokens=lengths[output.request_id],
+                        output_tokens=len(done.token_ids),
+                        cached_tokens=output.num_cached_tokens or 0,
+                    )
+                    if reason
+                    else Failure(output.request_id, f"the engine ended it with {done.finish_reason!r}")
+                )
+
+
+def _redirect_output(log_dir: str) -> None:
+    target = Path(log_dir) / f"vllm-{os.getpid()}.log" if log_dir else Path(os.devnull)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("ab") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)

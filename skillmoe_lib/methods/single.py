@@ -1,0 +1,53 @@
+"""One answer of one expert to one question: what methods are made of and profiles are learnt from."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from skillmoe_lib import prompts
+from skillmoe_lib.experts import Expert
+from skillmoe_lib.generation import Program, Request
+from skillmoe_lib.questions import Question
+
+
+def ask(question: Question, experts: Sequence[Expert], *, seed: int) -> list[Request]:
+    """One chain of thought a slot; an expert that holds several slots answers as independent samples."""
+    earlier: Counter[str] = Counter()
+    requests = []
+    for expert in experts:
+        requests.append(prompts.solve(question, expert, seed=seed, sample=earlier[expert.name]))
+        earlier[expert.name] += 1
+    return requests
+
+
+class Run(NamedTuple):
+    """What identifies a program of the main table."""
+
+    method: str
+    seed: int
+    question_id: str
+
+
+class Single(NamedTuple):
+    """What identifies one expert's answer to one question."""
+
+    question_id: str
+    expert: str
+    sample: int
+
+
+def single(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Program:
+    """One answer of one expert, as it was generated (METHOD 1.2)."""
+    (generation,) = yield [prompts.solve(question, expert, seed=seed, sample=sample)]
+    return generation
+
+
+def every_expert(
+    questions: Sequence[Question], experts: Mapping[str, Expert], *, seed: int
+) -> dict[Single, Program]:
+    """Every expert answers every question once."""
+    return {
+        Single(question.question_id, name, 0): single(question, expert, seed=seed)
+        for question in questions
+        for name, expert in experts.items()
+    }

@@ -1,0 +1,23 @@
+"""Symbolic-MoE: the recruited experts reason, one aggregator decides (METHOD 1.6, 1.7)."""
+
+from collections.abc import Sequence
+
+from skillmoe_lib import prompts
+from skillmoe_lib.aggregation import read_answer, visible_text
+from skillmoe_lib.experts import Expert
+from skillmoe_lib.generation import Program
+from skillmoe_lib.methods.single import ask
+from skillmoe_lib.questions import Question
+
+
+def symbolic_moe(
+    question: Question, recruited: Sequence[Expert], aggregator: Expert, *, seed: int
+) -> Program:
+    """The recruited experts reason, one aggregator decides (METHOD 1.6, 1.7). k + 1 calls.
+
+    An aggregator that gives no answer leaves the question without one: a visible gap, not a vote.
+    """
+    generations = yield ask(question, recruited, seed=seed)
+    chains = [visible_text(expert, g) for expert, g in zip(recruited, generations, strict=True)]
+    (final,) = yield [prompts.aggregate(question, aggregator, chains, seed=seed)]
+    return read_answer(question, aggregator, final)

@@ -1,0 +1,297 @@
+"""Recruiting experts by skill (METHOD 1.4 and 1.5), as a scikit-learn estimator.
+
+A router is fitted on the validation questions' skills and scores and gives each question k slots; how
+slots are drawn from probabilities is in `slots`.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.profiling.profiles import outcomes, profile, totals
+from skillmoe_lib.routing import slots
+
+Formula = Literal["published", "released", "fixed"]
+Use = Literal["both", "local", "global"]
+Array = NDArray[np.float64]
+_SETTINGS = {
+    "formula": ("published", "released", "fixed"),
+    "refill": ("slots", "probabilities"),
+    "use": ("both", "local", "global"),
+    "expert_order": ("name", "as_given"),
+}
+
+
+def softmax(relevance: Array) -> Array:
+    """Softmax along the last axis."""
+    powers = np.exp(relevance - relevance.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def competency(total: Array, formula: Formula) -> Array:
+    """Global competency gamma of each expert from its profile total, shape (n_experts,).
+
+    published: total / sum of totals. released: totals shifted by -min + 1 where any is negative, then
+    their squares over the sum of squares (uniform where all are zero).
+    """
+    if formula == "published":
+        if total.sum() == 0:
+            raise SkillmoeError(
+                "formula 'published' is undefined where the experts' totals sum to zero: use 'fixed'"
+            )
+        return np.asarray(total / total.sum())
+    shifted = total - total.min() + 1 if (total < 0).any() else total
+    squares = np.square(shifted if shifted.any() else np.ones_like(shifted))
+    return np.asarray(squares / squares.sum())
+
+
+class SkillRouter(BaseEstimator):  # type: ignore[misc]
+    """Recruit k experts a question from their profiles.
+
+    Parameters
+    ----------
+    k
+        Slots a question.
+    formula
+        How suitability S (sum of profile scores over the question's skills) and competency become
+        probabilities.
+
+        - "published": w = gamma * S, softmax(w / temperature). Kept as printed: where the totals' sum
+          is negative the ranking turns upside down, and a bad S times a bad gamma is good. A question
+          without skills has w = 0: a uniform draw.
+        - "released": p in proportion to gamma (of shifted, squared totals) times S, over experts with
+          S > 0; if there is none, S is shifted by -min + 1 over all. No temperature. A question
+          without skills: uniform.
+        - "fixed": w = S + (prior + n_q - n) * (2 a - 1), softmax(w / temperature), where a is the
+          expert's accuracy on all of validation (posterior mean under a uniform prior), n the answers
+          behind its S and n_q the most that any expert has there. In words: to the skills' evidence we
+          add `prior` imagined answers of the expert's overall accuracy, and one for each answer that
+          was not run. A sum needs no sign: it is defined for any totals, grows with S and with a (so
+          an expert is never ranked above one that dominates it), shrinks what rests on few answers
+          toward overall accuracy, and leaves that alone where a question has no skill. It counts in
+          answers, as S does, so the paper's temperature keeps its meaning.
+    temperature
+        Of the softmax, in answers; "released" ignores it.
+    replace
+        Draw with replacement (an expert drawn twice answers twice). Without, experts of probability
+        zero fill up the slots in order of competency.
+    trim, refill
+        Experts with fewer than this share of all slots are dropped, and their slots drawn again among
+        the kept, in proportion to their "slots" or to the question's own "probabilities". Nobody is
+        trimmed where nobody reaches the share; without replacement at least k experts are kept. The
+        released code never called its trimming: 0 is none.
+    use
+        "local": suitability only; "global": competency only; "both".
+    count_duplicates
+        Whether two skills of a question that were matched to one word count twice.
+    threshold
+        Least similarity (cosine) of a matched skill to count; None: all.
+    prior
+        Imagined answers of formula "fixed".
+    expert_order
+        Order in which the draw lays out experts: by "name", or "as_given" in the scores (the released
+        code took the file system's). Changes the draws of a seed, never a probability.
+
+    Attributes
+    ----------
+    experts_
+        Names, in the order of every column.
+    profiles_
+        The Profiles frame; `profile_` its scores and `n_` its counts, expert x skill; `totals_` the
+        sums of scores.
+    accuracy_
+        Each expert's validation accuracy, posterior mean under a uniform prior.
+
+    Notes
+    -----
+    The paper is `SkillRouter(formula="published")`; its released code is
+    `SkillRouter(formula="released", trim=0, expert_order="as_given")`.
+    """
+
+    def __init__(
+        self,
+        k: int = 3,
+        *,
+        formula: Formula = "fixed",
+        temperature: float = 0.5,
+        replace: bool = True,
+        trim: float = 0.05,
+        refill: Literal["slots", "probabilities"] = "slots",
+        use: Use = "both",
+        count_duplicates: bool = True,
+        threshold: float | None = None,
+        prior: float = 10.0,
+        expert_order: Literal["name", "as_given"] = "name",
+    ) -> None:
+        self.k = k
+        self.formula = formula
+        self.temperature = temperature
+        self.replace = replace
+        self.trim = trim
+        self.refill = refill
+        self.use = use
+        self.count_duplicates = count_duplicates
+        self.threshold = threshold
+        self.prior = prior
+        self.expert_order = expert_order
+
+    def fit(self, skills: pd.DataFrame, scores: pd.DataFrame) -> "SkillRouter":
+        """Learn profiles from a Skills frame and a Scores frame of the validation questions.
+
+        Of Scores the columns question_id, expert, correct and status are used.
+        """
+        for name, allowed in _SETTINGS.items():
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
+        if not self.temperature > 0 or not 0 <= self.trim < 1 or self.prior < 0:
+            raise SkillmoeError(
+                "temperature must be above 0, trim from 0 to below 1 and prior at least 0, "
+                f"given {self.temperature}, {self.trim} and {self.prior}"
+            )
+        grid = outcomes(scores)
+        names = list(grid.columns) if self.expert_order == "name" else list(dict.fromkeys(scores["expert"]))
+        slots.check_k(self.k, len(names), replace=self.replace)
+        self.profiles_ = profile(skills, scores)
+        wide = self.profiles_.pivot_table(
+            index="expert", columns="skill", values=["score", "n"], fill_value=0
+        )
+        wide = wide.reindex(names, fill_value=0).astype(float)
+        self.experts_ = names
+        self.profile_, self.n_ = wide["score"], wide["n"]
+        self.totals_ = totals(self.profiles_).reindex(names, fill_value=0).astype(float)
+        n_right, n_ran = grid[names].sum(), grid[names].notna().sum()
+        self.accuracy_ = (n_right + 1) / (n_ran + 2)
+        return self
+
+    def suitability(self, skills: pd.DataFrame, *, question_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """Local suitability S, question x expert; null for a question without a known skill."""
+        counts = self._counts(skills, question_ids)
+        local = pd.DataFrame(counts @ self.profile_.T)
+        return local.loc[counts.sum(axis=1) > 0].reindex(counts.index)
+
+    def probabilities(
+        self, skills: pd.DataFrame, *, question_ids: Iterable[str] | None = None
+    ) -> pd.DataFrame:
+        """Probability that one draw takes an expert, question x expert; every row sums to 1.
+
+        Parameters
+        ----------
+        skills
+            A Skills frame, matched to the profile's vocabulary (`skills.match`); other words are ignored.
+        question_ids
+            Questions wanted, in this order; None: those that have skills. A question without a known
+            skill has a row too (see `formula`).
+        """
+        counts = self._counts(skills, question_ids)
+        local = (counts @ self.profile_.T).to_numpy()
+        if self.formula == "fixed":
+            chances = softmax(self._fixed(counts, local) / self.temperature)
+        else:
+            gamma = competency(np.asarray(self.totals_), self.formula)
+            if self.formula == "released":
+                chances = _released(gamma, local, self.use)
+                chances[counts.sum(axis=1).to_numpy() == 0] = 1 / len(self.experts_)
+            else:
+                chances = softmax(_used(gamma, local, self.use) / self.temperature)
+        return pd.DataFrame(chances, index=counts.index, columns=pd.Index(self.experts_, name="expert"))
+
+    def route(
+        self,
+        skills: pd.DataFrame,
+        *,
+        seed: int = 0,
+        question_ids: Iterable[str] | None = None,
+        method: str = "symbolic_moe",
+    ) -> pd.DataFrame:
+        """Routes frame: k slots for every question.
+
+        Each question draws from a generator of its own (seed and question id), so that other questions
+        do not change its draw; only trimming looks at all of them. `suitability` is null where a question
+        has no known skill.
+        """
+        chances = self.probabilities(skills, question_ids=question_ids)
+        local = self.suitability(skills, question_ids=chances.index)
+        reserve = self.accuracy_.to_numpy()
+        drawn = slots.draw(chances, self.k, seed=seed, replace=self.replace, reserve=reserve)
+        drawn = slots.trimmed(
+            drawn, chances, share=self.trim, by_slots=self.refill == "slots", seed=seed, replace=self.replace
+        )
+        return slots.routes(drawn, local, chances, seed=seed, method=method)
+
+    def explain(self, question_id: str, skills: pd.DataFrame) -> pd.DataFrame:
+        """Why these experts: one row for each of the question's skills and each expert.
+
+        Columns: keyword (as named), matched (the profile's word), similarity, expert, score (the expert's
+        profile score for that word), n (answers behind it), suitability (sum over the skills),
+        accuracy, probability; most probable expert first. A question without a known skill has one row
+        an expert, with nulls.
+        """
+        p = self.probabilities(skills, question_ids=[question_id]).loc[question_id]
+        known = self._known(skills[skills["question_id"] == question_id])
+        named = pd.DataFrame(
+            {
+                "keyword": known["matched_from"].fillna(known["skill"]),
+                "matched": known["skill"],
+                "similarity": known["similarity"],
+            }
+        )
+        named = named if len(named) else named.reindex([0])
+        experts = pd.DataFrame({"accuracy": self.accuracy_, "probability": p}).rename_axis("expert")
+        rows = experts.reset_index().merge(named, how="cross")
+        scores = self.profiles_.rename(columns={"skill": "matched"})
+        rows = rows.merge(scores, on=["expert", "matched"], how="left")
+        rows["suitability"] = rows.groupby("expert")["score"].transform(lambda score: score.sum(min_count=1))
+        order = ["keyword", "matched", "similarity", "expert", "score", "n"]
+        order += ["suitability", "accuracy", "probability"]
+        rows = rows.sort_values(["probability", "expert"], ascending=[False, True], kind="stable")
+        return rows[order].reset_index(drop=True)
+
+    def _known(self, skills: pd.DataFrame) -> pd.DataFrame:
+        """The rows that count: in the vocabulary, similar enough, and once if duplicates do not count."""
+        known = skills[skills["skill"].isin(self.profile_.columns)]
+        if self.threshold is not None:
+            known = known[known["similarity"].fillna(1.0) >= self.threshold]
+        return known if self.count_duplicates else known.drop_duplicates(["question_id", "skill"])
+
+    def _counts(self, skills: pd.DataFrame, question_ids: Iterable[str] | None) -> pd.DataFrame:
+        """How often each question names each skill of the vocabulary, question x skill."""
+        check_is_fitted(self, "profile_")
+        ids = list(dict.fromkeys(skills["question_id"]) if question_ids is None else question_ids)
+        known = self._known(skills)
+        if len(skills) and known.empty:
+            limit = "" if self.threshold is None else f" with a similarity of at least {self.threshold}"
+            raise SkillmoeError(
+                f"no overlap: none of the {skills['skill'].nunique()} skills given is among the "
+                f"{self.profile_.shape[1]} of the profiles{limit}; match them first"
+            )
+        counts = pd.crosstab(known["question_id"], known["skill"]).astype(float)
+        rows = pd.Index(ids, name="question_id")
+        return counts.reindex(index=rows, columns=self.profile_.columns, fill_value=0.0)
+
+    def _fixed(self, counts: pd.DataFrame, local: Array) -> Array:
+        """Relevance of formula "fixed", in answers, question x expert."""
+        net = 2 * self.accuracy_.to_numpy() - 1
+        if self.use == "global":
+            return 0 * local + self.prior * net
+        n = (counts @ self.n_.T).to_numpy()
+        filled = local + (n.max(axis=1, keepdims=True) - n) * net
+        return np.asarray(filled if self.use == "local" else filled + self.prior * net)
+
+
+def _used(gamma: Array, local: Array, use: Use) -> Array:
+    """Product of competency and suitability, or one of them, question x expert."""
+    return np.asarray({"both": gamma * local, "local": local, "global": 0 * local + gamma}[use])
+
+
+def _released(gamma: Array, local: Array, use: Use) -> Array:
+    """Probabilities of the released code for questions that have skills."""
+    positive = np.where(local > 0, local, 0)
+    lifted = local - local.min(axis=1, keepdims=True) + 1
+    weights = _used(gamma, np.where(positive.any(axis=1, keepdims=True), positive, lifted), use)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

@@ -1,0 +1,5 @@
+"""Questions asked of the whole pipeline, one file a study.
+
+`paper_tables` and `variants` reproduce the paper's tables; `ablations` varies one setting; `run_time`
+measures ways to run; `routers` and `extraction` study recorded answers.
+"""

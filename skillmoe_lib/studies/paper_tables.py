@@ -1,0 +1,201 @@
+"""The paper's tables: the whole experiment in one call, and what sets ours beside the published figures.
+
+Main table and aggregators of arXiv 2503.05641 (METHOD section 3; `data/published`). Run time is in
+`run_time`; recruiting and discussion x aggregator are variants of one pipeline: see `variants`.
+"""
+
+from collections.abc import Sequence
+from math import hypot
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from skillmoe_lib import pipeline
+from skillmoe_lib.evaluation import intervals, published
+from skillmoe_lib.evaluation.intervals import Interval
+from skillmoe_lib.methods.lineup import Choice
+from skillmoe_lib.pipeline import Competed, Examined, Session
+from skillmoe_lib.routing.skill_router import SkillRouter
+
+
+class Learned(NamedTuple):
+    """All that stands before the test questions are answered: their skills, and what validation decides."""
+
+    skills: pd.DataFrame
+    scores: pd.DataFrame
+    examined: Examined
+    choice: Choice
+    test_skills: pd.DataFrame
+
+    @property
+    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """All skills, matched test skills and validation scores: what `pipeline.recruit` takes."""
+        return self.skills, self.test_skills, self.scores
+
+
+def learn_from_validation(
+    session: Session, questions: pd.DataFrame, *, seed: int = 0, votes: int = 5
+) -> Learned:
+    """The steps before recruiting, one after the other; with a single pass every keyword counts."""
+    named = pipeline.annotate(session, questions, seed=seed, votes=votes, min_votes=min(2, votes))
+    scores = pipeline.validate(session, questions, seed=seed)
+    examined = pipeline.examine(session, questions, scores, seed=seed)
+    choice = pipeline.choose(scores, examined)
+    return Learned(named, scores, examined, choice, pipeline.matched(named, questions))
+
+
+class Experiment(NamedTuple):
+    """A whole experiment: what came before test, the routes, and what the methods did on test."""
+
+    ready: Learned
+    routes: pd.DataFrame
+    done: Competed
+
+
+def full_experiment(
+    session: Session,
+    questions: pd.DataFrame,
+    names: Sequence[str],
+    router: SkillRouter,
+    *,
+    seeds: Sequence[int],
+    seed: int = 0,
+    votes: int = 5,
+) -> Experiment:
+    """Every step of METHOD section 1 and the methods `names` on test, in one scheduled run.
+
+    Everything before recruiting has the one `seed`; recruiting and test are repeated for `seeds`.
+    """
+    ready = learn_from_validation(session, questions, seed=seed, votes=votes)
+    routes = pipeline.recruit(names, router, questions, *ready.tables, seeds=seeds)
+    done = pipeline.compete(session, names, questions, routes, ready.choice, seeds=seeds)
+    return Experiment(ready, routes, done)
+
+
+# -- main table -----------------------------------------------------------------------------------
+
+
+def headline(
+    table: pd.DataFrame, against: Sequence[str] = ("self_moa", "self_consistency"), *, margin: float = 0.02
+) -> pd.DataFrame:
+    """The gain of Symbolic-MoE over a baseline, ours (paired) beside the published one.
+
+    `table` is a Results table of one benchmark. Columns: against, benchmark, gain, gain_low, gain_high,
+    n_questions, published (on this benchmark), published_average (over the paper's four: the headline),
+    difference (of the two gains), difference_low, difference_high, verdict; fractions. The published
+    gain is of two accuracies whose answers nobody has: it is taken as unpaired, so its interval (Wilson
+    at the published n) is too wide rather than too narrow. Verdicts as in `published.beside`.
+    """
+    main, rows = published.load("main_table"), []
+    (benchmark,) = set(table["benchmark"])
+    claims = published.load("headline").query("benchmark == 'average'").set_index("against")["difference"]
+    for other in [name for name in against if name in set(table["method"])]:
+        pair = table[table["method"].isin(["symbolic_moe", other])]
+        ours = intervals.compare(pair, baseline=other).iloc[0]
+        row = {"against": other, "benchmark": benchmark, "gain": ours["difference"]}
+        row |= {"gain_low": ours["low"], "gain_high": ours["high"], "n_questions": ours["n_questions"]}
+        row |= {"published": np.nan, "published_average": claims.get(other, np.nan) / 100}
+        two = main[(main["benchmark"] == benchmark) & main["method"].isin(["symbolic_moe", other])]
+        theirs = two.set_index("method")
+        gain, half = Interval(), 0.0
+        if len(theirs) == 2:
+            accuracy = theirs["accuracy"] / 100
+            spans = [
+                intervals.wilson(accuracy[m] * theirs.loc[m, "n_test"], theirs.loc[m, "n_test"])
+                for m in theirs.index
+            ]
+            half = hypot(*((span.high - span.low) / 2 for span in spans))
+            row["published"] = float(accuracy["symbolic_moe"] - accuracy[other])
+            gain = Interval(row["gain"], row["gain_low"], row["gain_high"], int(row["n_questions"]))
+        rows.append(row | against_published(gain, row["published"], half=half, margin=margin))
+    return pd.DataFrame(rows)
+
+
+def against_published(ours: Interval, theirs: float, *, half: float = 0.0, margin: float) -> dict[str, Any]:
+    """Difference of ours to a published figure with a half-width, its interval, and a verdict.
+
+    Distances are squared and added (as `intervals.verdict_against` does for accuracies). "differs": the
+    interval excludes 0; "agrees": it lies within -margin to margin; "not published" where `theirs` is
+    null, "not run" where ours is.
+    """
+    names = ["difference", "difference_low", "difference_high", "verdict"]
+    if np.isnan(theirs) or np.isnan(ours.estimate):
+        missing = "not published" if np.isnan(theirs) else "not run"
+        return dict(zip(names, (np.nan, np.nan, np.nan, missing), strict=True))
+    difference = ours.estimate - theirs
+    low = difference - hypot(ours.estimate - ours.low, half)
+    high = difference + hypot(ours.high - ours.estimate, half)
+    # A null bound (too few questions for an interval) is neither.
+    inside, outside = -margin <= low and high <= margin, low > 0 or high < 0
+    verdict = "differs" if outside else "agrees" if inside else "cannot tell"
+    return dict(zip(names, (difference, low, high, verdict), strict=True))
+
+
+# -- aggregators ----------------------------------------------------------------------------------
+
+
+def on_items(examined: Examined, benchmark: str) -> pd.DataFrame:
+    """What candidates answered on items, with the columns of Results that `statistics` reads."""
+    rows = examined.rows.rename(columns={"expert": "method"})
+    return rows.assign(benchmark=benchmark, seed=0)
+
+
+def candidates(examined: Examined, pipeline: pd.DataFrame, choice: Choice) -> pd.DataFrame:
+    """Each candidate on items and as the aggregator of the whole pipeline.
+
+    `pipeline` is a Results table whose methods are the candidates' names. Columns: expert, item_accuracy,
+    item_low, item_high, n_items (null, null, null and 0 without an item), accuracy, low, high,
+    n_questions, chosen, published_choice; best on items first.
+    """
+    (benchmark,) = set(pipeline["benchmark"])
+    table = intervals.accuracy_table(pipeline).rename(columns={"method": "expert"})
+    names = {"accuracy": "item_accuracy", "low": "item_low", "high": "item_high", "n_questions": "n_items"}
+    columns = ["expert", *names.values()]
+    items = pd.DataFrame(columns=columns)
+    if len(examined.rows):
+        judged = intervals.accuracy_table(on_items(examined, benchmark))
+        items = judged.rename(columns={"method": "expert", **names})[columns]
+    merged = items.merge(
+        table[["expert", "accuracy", "low", "high", "n_questions"]], on="expert", how="right"
+    )
+    merged = merged.astype(dict.fromkeys(columns[1:4], float)).fillna({"n_items": 0})
+    merged = merged.assign(
+        chosen=merged["expert"] == choice.aggregator,
+        published_choice=merged["expert"].isin(published_aggregators(benchmark)),
+    )
+    order = ["item_accuracy", "accuracy"]
+    return merged.astype({"n_items": int}).sort_values(
+        order, ascending=False, kind="stable", ignore_index=True
+    )
+
+
+def published_aggregators(benchmark: str) -> list[str]:
+    """The paper's aggregator for a benchmark (a name of the pool paper16); [] where it has none."""
+    table = published.load("aggregators")
+    return table.loc[table["benchmark"] == benchmark, "aggregator"].tolist()
+
+
+def choice_beside(examined: Examined, choice: Choice, benchmark: str) -> pd.DataFrame:
+    """Our aggregator beside the published one, compared on the same items (paired).
+
+    Columns: benchmark, chosen, published, difference (of ours to theirs), low, high, n_items, verdict:
+    "agrees" where it is the same expert, "differs" where ours is better for certain, "cannot tell" where
+    these items do not decide between the two; "not published", or "not in this pool".
+    """
+    theirs = next(iter(published_aggregators(benchmark)), None)
+    row: dict[str, Any] = {"benchmark": benchmark, "chosen": choice.aggregator, "published": theirs}
+    row |= {"difference": np.nan, "low": np.nan, "high": np.nan, "n_items": 0}
+    rows = on_items(examined, benchmark)
+    if theirs is None:
+        verdict = "not published"
+    elif theirs == choice.aggregator:
+        verdict = "agrees"
+    elif theirs not in set(rows["method"]):
+        verdict = "cannot tell" if rows.empty else "not in this pool"
+    else:
+        pair = intervals.compare(rows[rows["method"].isin([theirs, choice.aggregator])], baseline=theirs)
+        first = pair.iloc[0]
+        row |= {"n_items": first["n_questions"], **first[["difference", "low", "high"]]}
+        verdict = "differs" if first["verdict"] == "better" else "cannot tell"
+    return pd.DataFrame([row | {"verdict": verdict}])

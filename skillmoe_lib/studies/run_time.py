@@ -1,0 +1,142 @@
+"""Run time of ways to run (the paper's efficiency table): grouped batches, MoA, one question after another.
+
+Device seconds come from batches that were really run for the purpose, on stores of their own.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from skillmoe_lib import pipeline
+from skillmoe_lib.evaluation import published, results
+from skillmoe_lib.evaluation.intervals import Interval
+from skillmoe_lib.inference import ledger, schedule
+from skillmoe_lib.inference.store import GenerationStore
+from skillmoe_lib.methods import lineup
+from skillmoe_lib.methods.lineup import Choice
+from skillmoe_lib.pipeline import Session
+from skillmoe_lib.seeding import digest
+from skillmoe_lib.studies.paper_tables import against_published
+
+_COSTS = ["calls", "prompt_tokens", "output_tokens", "device_seconds"]
+
+
+def seconds(used: pd.DataFrame, store: GenerationStore, *, way: str) -> pd.DataFrame:
+    """Cost of each question, from the ledger: way, question_id, calls, prompt_tokens, output_tokens,
+    device_seconds, model_loads.
+
+    `used` holds the requests of one method and seed. Its loads are shared out equally over its questions.
+    """
+    costs = ledger.cost_by_question(used, store)
+    n_loads = int(ledger.loads_by_method(used, store)["model_loads"].sum())
+    frame = costs[["question_id", *_COSTS]].astype(dict.fromkeys(_COSTS, float))
+    return frame.assign(way=way, model_loads=n_loads / len(costs))
+
+
+def seconds_from_results(
+    table: pd.DataFrame, loads: pd.DataFrame, ways: Sequence[str], *, seed: int = 0
+) -> pd.DataFrame:
+    """The frame of `seconds` for methods of one scheduled run, from its Results and their loads."""
+    frames = []
+    for way in ways:
+        part = table[(table["method"] == way) & (table["seed"] == seed)]
+        n_loads = loads.loc[(loads["method"] == way) & (loads["seed"] == seed), "model_loads"].sum()
+        frame = part[["question_id", *_COSTS]].astype(dict.fromkeys(_COSTS, float))
+        frames.append(frame.assign(way=way, model_loads=n_loads / max(len(part), 1)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def measured(
+    session: Session,
+    questions: pd.DataFrame,
+    routes: pd.DataFrame,
+    choice: Choice,
+    methods: Sequence[str],
+    *,
+    n_one_by_one: int,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Methods on all test questions in grouped batches, and Symbolic-MoE on a few of them one by one.
+
+    Each way has a store of its own, `run_time/WAY` in the session's, so that no way profits from what another
+    has generated, and a second run measures nothing again. "one by one" loads every model that a question
+    needs for that question, as a system without grouped batches does (where the engine can swap weights,
+    all but the first of them by swapping); its questions are a sample by seed and id. Frame as `seconds`;
+    a way is a method's name or "one by one".
+    """
+    asked = sorted(pipeline.split(questions, "test"), key=lambda q: digest("arrival", seed, q.question_id))
+    few = [[question] for question in asked[:n_one_by_one]]
+    last = {session.pool.experts[choice.aggregator].model.load_key}
+    policy, frames = partial(schedule.most_waiting, last=last), []
+    ways = [(name, name, [asked]) for name in methods] + [("one by one", "symbolic_moe", few)]
+    for way, method, waves in ways:
+        store = GenerationStore(session.store.root / "run_time" / way.replace(" ", "_"))
+        for wave in waves:
+            programs = lineup.programs([method], wave, session.pool, routes, choice, seeds=[seed])
+            outcomes = schedule.run(programs, session.engine, store, policy=policy, description=way)
+            frames.append(seconds(results.used_requests(outcomes), store, way=way))
+    return pd.concat(frames, ignore_index=True)
+
+
+def run_times(per_question: pd.DataFrame) -> pd.DataFrame:
+    """Means for one question of each way, device seconds with a 95% t-interval over questions.
+
+    Columns: way, n_questions (that were run), calls, prompt_tokens, output_tokens, device_seconds, low,
+    high, model_loads (in all). The interval shows how questions differ; how the machine does, only
+    another run shows.
+    """
+    rows: list[dict[str, Any]] = []
+    for way, part in per_question.groupby("way", sort=False):
+        known = part["device_seconds"].dropna()  # null where a request was not run
+        mean = ratio_of_sums(known, pd.Series(1.0, known.index))
+        row = {"way": way, "n_questions": mean.n, **part[_COSTS].mean(), "low": mean.low, "high": mean.high}
+        rows.append(row | {"model_loads": round(part["model_loads"].sum())})
+    return pd.DataFrame(rows)
+
+
+def ratio_of_sums(a: pd.Series, b: pd.Series, *, level: float = 0.95) -> Interval:
+    """sum(a) / sum(b) of aligned rows, with the t-interval of the linearised ratio (Cochran 1977, 6.4).
+
+    One row gives no interval (null): how much rows differ is then unknown.
+    """
+    x, y = a.to_numpy(float), b.to_numpy(float)
+    n = len(x)
+    if n < 2:
+        return Interval(float(x[0] / y[0]), n=1) if n else Interval()
+    ratio = float(x.sum() / y.sum())
+    error = float(np.sqrt(n / (n - 1) * np.square(x - ratio * y).sum()) / y.sum())
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    return Interval(ratio, max(0.0, ratio - half), ratio + half, n)
+
+
+def ratios(per_question: pd.DataFrame, *, margin: float = 0.1) -> pd.DataFrame:
+    """How many times slower other ways are than grouped Symbolic-MoE, beside the published run times.
+
+    Each ratio is paired: both ways on the same questions (of a question that was run one by one, its part
+    of the grouped run of all). Columns: ratio_of, to, ratio, low, high,
+    n_questions, published (1 GPU), difference, difference_low, difference_high, verdict. The published
+    ratio has no interval; `margin` is a share of it. Machines and models differ, so that ratios and not
+    seconds are compared.
+    """
+    frame = published.load("runtime").query("n_devices == 1")
+    theirs = frame.set_index(frame["method"] + " " + frame["schedule"].fillna(""))["question_s"]
+    base = float(theirs["symbolic_moe grouped"])
+    pairs = [
+        ("one by one", "symbolic_moe", float(theirs["symbolic_moe sequential"]) / base),
+        ("moa", "symbolic_moe", float(theirs["moa "]) / base),
+    ]
+    wide = per_question.pivot_table(index="question_id", columns="way", values="device_seconds")
+    rows = []
+    for way, to, claimed in pairs:
+        ours = Interval()
+        if {way, to} <= set(wide):
+            both = wide[[way, to]].dropna()
+            ours = ratio_of_sums(both[way], both[to])
+        row = {"ratio_of": way, "to": to, "ratio": ours.estimate, "low": ours.low, "high": ours.high}
+        row |= {"n_questions": ours.n, "published": claimed}
+        rows.append(row | against_published(ours, claimed, margin=margin * claimed))
+    return pd.DataFrame(rows)

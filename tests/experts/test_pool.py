@@ -1,0 +1,363 @@
+"""Pools: what a YAML file says is what is asked, and every slip in one is told in one line."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from skillmoe_lib import experts
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.experts.pool import model_files
+from skillmoe_lib.generation import Model, Sampling
+
+ROOT = Path(__file__).resolve().parents[2]
+POOL = {
+    "name": "toy",
+    "description": "for tests",
+    "sampling": {"temperature": 0.5, "top_p": 0.9, "max_tokens": 64},
+    "keyword_model": {"model": "org/small", "max_tokens": 8, "stop": ["\n"]},
+    "experts": [
+        {"name": "Chat", "model": "org/small", "reasoning": True},
+        {
+            "name": "Plain",
+            "model": "org/base",
+            "revision": "v2",
+            "template": "plain",
+            "examples": "worked",
+            "dtype": "float32",
+            "max_tokens": 16,
+            "max_model_len": 512,
+            "temperature": 0,
+            "stop": ["END"],
+            "licence": "MIT",
+            "note": "a note",
+        },
+    ],
+    "aggregators": ["Chat"],
+    "baselines": [
+        {
+            "name": "Closed",
+            "model": "closed-1",
+            "served_by": "openai",
+            "price": {"input": 1.0, "output": 2.0, "currency": "USD", "per_tokens": 1000000},
+        }
+    ],
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project of its own, with one file of worked examples."""
+    monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
+    (tmp_path / "data" / "pools").mkdir(parents=True)
+    (tmp_path / "data" / "examples").mkdir()
+    worked = [{"question": " 1 and 1? ", "answer": "2\n"}, {"question": "2 and 2?", "answer": 4}]
+    (tmp_path / "data" / "examples" / "worked.yaml").write_text(yaml.safe_dump(worked))
+    return tmp_path
+
+
+def save(project, pool, name="toy"):
+    text = pool if isinstance(pool, str) else yaml.safe_dump(pool, sort_keys=False)
+    path = project / "data" / "pools" / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def changed(place, value):
+    """POOL with another value at a place such as ("experts", 0, "name"); None removes the key."""
+    *way, last = place
+    root = copy.deepcopy(POOL)
+    at = root
+    for key in way:
+        at = at[key]
+    if value is None:
+        del at[last]
+    else:
+        at[last] = value
+    return root
+
+
+# --- what is read -------------------------------------------------------------------------------------
+
+
+def test_a_pool_is_what_its_file_says(project):
+    save(project, POOL)
+    pool = experts.load_pool("toy", locate=False)
+    assert (pool.name, list(pool.experts), pool.aggregators) == ("toy", ["Chat", "Plain"], ("Chat",))
+    assert pool.experts["Chat"] == experts.Expert(
+        "Chat", Model("org/small", "", "chat", 4096), Sampling(0.5, 0.9, 64), reasoning=True
+    )
+    assert pool.experts["Plain"] == experts.Expert(
+        "Plain",
+        Model("org/base", "v2", "plain", 512, "float32"),
+        Sampling(0, 0.9, 16, ("END",)),
+        examples=(("1 and 1?", "2"), ("2 and 2?", "4")),
+    )
+    assert list(pool.baselines) == ["Closed"]
+    assert pool.baselines["Closed"].price["output"] == 2.0
+
+
+def test_the_keyword_model_is_asked_as_its_entry_says(project):
+    save(project, POOL)
+    keyword_expert = experts.load_pool("toy", locate=False).keyword_expert
+    assert keyword_expert.name == "keywords"
+    assert keyword_expert.sampling == Sampling(0.5, 0.9, 8, ("\n",))
+
+
+def test_a_pool_can_be_given_by_its_path(project, tmp_path_factory):
+    path = tmp_path_factory.mktemp("elsewhere") / "mine.yaml"
+    path.write_text(yaml.safe_dump(POOL))
+    assert experts.load_pool(str(path), locate=False).name == "toy"
+
+
+def test_trimming_is_the_papers_where_the_pool_says_nothing(project):
+    save(project, POOL)
+    assert experts.load_pool("toy", locate=False).trim == 0.05
+    save(project, changed(["trim"], 0.01))
+    assert experts.load_pool("toy", locate=False).trim == 0.01
+
+
+def test_without_a_list_every_expert_may_aggregate(project):
+    save(project, changed(["aggregators"], None))
+    assert experts.load_pool("toy", locate=False).aggregators == ("Chat", "Plain")
+
+
+def test_pins_fill_in_what_the_pool_leaves_open(project):
+    save(project, POOL)
+    pins = {
+        "org/small": {"revision": "a" * 40, "context_tokens": 2048},
+        "org/base": {"revision": "b" * 40, "context_tokens": 9999},
+    }
+    (project / "data" / "pools" / "toy.pins.yaml").write_text(yaml.safe_dump(pins))
+    pool = experts.load_pool("toy", locate=False)
+    assert pool.experts["Chat"].model == Model("org/small", "a" * 40, "chat", 2048)
+    assert pool.keyword_expert.model.revision == "a" * 40
+    given = pool.experts["Plain"].model
+    assert (given.revision, given.max_model_len) == ("v2", 512), "what the pool gives has the last word"
+
+
+def test_a_lock_is_no_pool(project):
+    save(project, POOL)
+    (project / "data" / "pools" / "toy.pins.yaml").write_text("{}")
+    with pytest.raises(SkillmoeError, match=r"it must be one of toy$"):
+        experts.load_pool("absent", locate=False)
+
+
+def test_locating_fills_in_revision_context_and_path(project, monkeypatch):
+    folder = project / "data" / "pocket" / "a"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"max_position_embeddings": 256}')
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    pool = changed(["experts"], [{"name": "A", "model": "folder:data/pocket/a"}])
+    pool |= {"keyword_model": {"model": "folder:data/pocket/a"}, "aggregators": ["A"]}
+    save(project, pool)
+    model = experts.load_pool("toy").experts["A"].model
+    assert model.path == str(folder)
+    assert model.max_model_len == 256
+    assert model.revision == model_files.locate("folder:data/pocket/a").revision
+    assert experts.load_pool("toy").baselines["Closed"].model.path == "", "served elsewhere"
+
+
+def test_slips_are_told_before_any_model_is_looked_for(project, monkeypatch):
+    def never(*_):
+        raise AssertionError("a model was located")
+
+    monkeypatch.setattr(model_files, "locate", never)
+    for place, value in ((["aggregators"], ["Nobody"]), (["experts", 1, "template"], "chatty")):
+        save(project, changed(place, value))
+        with pytest.raises(SkillmoeError, match="unknown"):
+            experts.load_pool("toy")
+
+
+# --- what is refused ----------------------------------------------------------------------------------
+
+SLIPS = [
+    ("pool key", ["agregators"], [], "unknown key in toy.yaml 'agregators': it must be one of aggregators,"),
+    (
+        "sampling key",
+        ["sampling", "temp"],
+        1,
+        "unknown key in toy.yaml: sampling 'temp': it must be one of max",
+    ),
+    (
+        "expert key",
+        ["experts", 1, "modle"],
+        "x",
+        "unknown key in toy.yaml: experts[2] 'modle': it must be one of",
+    ),
+    ("keyword key", ["keyword_model", "stops"], [], "unknown key in toy.yaml: keyword_model 'stops'"),
+    ("baseline key", ["baselines", 0, "cost"], 1, "unknown key in toy.yaml: baselines[1] 'cost'"),
+    (
+        "price key",
+        ["baselines", 0, "price", "out"],
+        1,
+        "baselines[1]: price 'out': it must be one of currency,",
+    ),
+    ("no sampling", ["sampling"], None, "toy.yaml: the key 'sampling' is missing"),
+    ("no keyword model", ["keyword_model"], None, "toy.yaml: the key 'keyword_model' is missing"),
+    ("no experts key", ["experts"], None, "toy.yaml: the key 'experts' is missing"),
+    ("no experts", ["experts"], [], "the pool has no experts; it must list at least one"),
+    ("no budget", ["sampling", "max_tokens"], None, "toy.yaml: sampling: the key 'max_tokens' is missing"),
+    ("no name", ["experts", 0, "name"], None, "toy.yaml: experts[1]: the key 'name' is missing"),
+    ("no model", ["experts", 0, "model"], None, "toy.yaml: experts[1]: the key 'model' is missing"),
+    (
+        "keyword model without model",
+        ["keyword_model", "model"],
+        None,
+        "keyword_model: the key 'model' is missing",
+    ),
+    ("same name twice", ["experts", 1, "name"], "Chat", "toy.yaml: experts has the name 'Chat' twice"),
+    (
+        "unknown aggregator",
+        ["aggregators"],
+        ["Chat", "Caht"],
+        "aggregator in toy.yaml 'Caht': it must be one of Chat",
+    ),
+    (
+        "unknown template",
+        ["experts", 0, "template"],
+        "jinja",
+        "'Chat' 'jinja': it must be one of chat, plain",
+    ),
+    (
+        "unknown examples",
+        ["experts", 1, "examples"],
+        "wroked",
+        "examples file 'wroked': it must be one of worked",
+    ),
+    (
+        "a name for a mapping",
+        ["keyword_model"],
+        "org/small",
+        "keyword_model: it must be a mapping with the keys",
+    ),
+    (
+        "a number for a mapping",
+        ["sampling"],
+        7,
+        "toy.yaml: sampling: it must be a mapping with the keys max_tokens",
+    ),
+    ("a name for an entry", ["experts", 0], "org/small", "toy.yaml: experts[1]: it must be a mapping"),
+    ("a mapping for a list", ["experts"], {"Chat": "org/small"}, "toy.yaml: experts: it must be a list"),
+    ("a text for a list", ["experts", 1, "stop"], "END", "experts[2]: stop: it must be a list; got 'END'"),
+    (
+        "a text for a number",
+        ["sampling", "temperature"],
+        "1e-3",
+        "temperature must be a number of at least 0; got '1",
+    ),
+    (
+        "a negative temperature",
+        ["experts", 1, "temperature"],
+        -1,
+        "temperature must be a number of at least 0; got -1",
+    ),
+    (
+        "half a token",
+        ["experts", 1, "max_tokens"],
+        0.5,
+        "max_tokens must be a whole number of at least 1; got 0.5",
+    ),
+    ("no tokens", ["sampling", "max_tokens"], 0, "max_tokens must be a whole number of at least 1; got 0"),
+    (
+        "context in words",
+        ["experts", 1, "max_model_len"],
+        "4k",
+        "max_model_len must be a whole number of at least 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [s[1:] for s in SLIPS], ids=[s[0] for s in SLIPS])
+def test_a_slip_is_told_in_one_line(project, place, value, message):
+    save(project, changed(place, value))
+    with pytest.raises(SkillmoeError) as error:
+        experts.load_pool("toy", locate=False)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+TEXTS = [
+    ("an empty file", "", "toy.yaml: it must be a mapping with the keys"),
+    ("a list", "- name: x", "toy.yaml: it must be a mapping with the keys"),
+    ("broken YAML", "name: [a\nexperts: b", "toy.yaml is not readable as YAML"),
+    ("a tag that runs code", "name: !!python/object/apply:os.getcwd []", "toy.yaml is not readable as YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), [row[1:] for row in TEXTS], ids=[row[0] for row in TEXTS])
+def test_a_file_that_is_no_pool(project, text, message):
+    save(project, text)
+    with pytest.raises(SkillmoeError) as error:
+        experts.load_pool("toy", locate=False)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_in_another_encoding(project):
+    save(project, POOL).write_bytes("name: caf\xe9".encode("latin-1"))
+    with pytest.raises(SkillmoeError, match="not readable as YAML"):
+        experts.load_pool("toy", locate=False)
+
+
+@pytest.mark.parametrize("name", ["tooy", "nowhere/toy.yaml"])
+def test_an_unknown_pool_names_those_that_are_there(project, name):
+    save(project, POOL)
+    with pytest.raises(SkillmoeError) as error:
+        experts.load_pool(name, locate=False)
+    assert str(error.value) == f"unknown pool {name!r}: it must be one of toy"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "- {question: a, anser: b}",
+            "unknown key in worked.yaml[1] 'anser': it must be one of answer, question",
+        ),
+        ("- {question: a}", "worked.yaml[1]: the key 'answer' is missing"),
+        ("question: a", "worked.yaml: it must be a list"),
+        ("- a", "worked.yaml[1]: it must be a mapping"),
+        ("- {", "worked.yaml is not readable as YAML"),
+    ],
+)
+def test_a_slip_in_worked_examples(project, text, message):
+    (project / "data" / "examples" / "worked.yaml").write_text(text)
+    with pytest.raises(SkillmoeError) as error:
+        experts.read_examples("worked")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# --- parts of a pool ----------------------------------------------------------------------------------
+
+
+def test_a_subset_keeps_the_order_given_and_its_own_aggregators(project):
+    save(project, POOL)
+    pool = experts.load_pool("toy", locate=False)
+    turned = pool.subset(["Plain", "Chat"])
+    assert (list(turned.experts), turned.aggregators) == (["Plain", "Chat"], ("Chat",))
+    one = pool.subset(["Plain"])
+    assert (list(one.experts), one.aggregators) == (["Plain"], ())
+    assert one.keyword_expert == pool.keyword_expert
+    assert list(pool.experts) == ["Chat", "Plain"], "the pool itself is as it was"
+    with pytest.raises(SkillmoeError, match=r"^unknown expert 'Nobody': it must be one of Chat, Plain$"):
+        pool.subset(["Chat", "Nobody"])
+
+
+def test_the_table_shows_experts_and_keyword_model(project):
+    save(project, POOL)
+    shown = experts.pool_table(experts.load_pool("toy", locate=False))
+    assert shown["expert"].tolist() == ["Chat", "Plain", "keywords"]
+    assert shown["aggregates"].tolist() == [True, False, False]
+    assert shown["asked"].tolist()[1] == "plain, 2 worked examples"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "data" / "pools").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_project_s_own_pools_are_read(path):
+    if not path.name.endswith(".pins.yaml"):
+        pool = experts.load_pool(str(path), locate=False)
+        assert pool.name == path.stem
+        assert pool.experts

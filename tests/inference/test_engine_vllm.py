@@ -1,0 +1,263 @@
+"""The real engine on real models: a pretrained one from its package, and a tiny one with random weights."""
+
+import importlib.util
+import multiprocessing
+import os
+import shutil
+import signal
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from skillmoe_lib import experts, prompts
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.generation import Message, Model, Request, Sampling
+from skillmoe_lib.inference import schedule
+from skillmoe_lib.inference.engines import rendering
+from skillmoe_lib.inference.engines.vllm import VLLMEngine
+from skillmoe_lib.inference.store import GenerationStore
+from skillmoe_lib.questions.benchmark import Question
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed"),
+]
+
+WORDS = ["<unk>", "<s>", "</s>", "user", "assistant", *(f"w{i}" for i in range(251))]
+CHAT = "<s> {% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A Llama of two small layers that writes one of 256 words at random."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("toy")
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=CHAT
+    ).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        dtype="float32",
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return Model("folder:toy", "random", max_model_len=512, dtype="float32", path=str(folder))
+
+
+@pytest.fixture(scope="module")
+def twins(toy, tmp_path_factory):
+    """Two models alike in all but their weights, with an output layer of their own; and one whose is tied."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    made = []
+    for seed, tied in ((1, False), (2, False), (3, True)):
+        folder = tmp_path_factory.mktemp("twin")
+        shutil.copytree(toy.path, folder, dirs_exist_ok=True)
+        config = LlamaConfig.from_pretrained(toy.path)
+        config.tie_word_embeddings = tied
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(folder)
+        made.append(replace(toy, source=f"folder:twin-{seed}", path=str(folder)))
+    return made
+
+
+def asking(requests):
+    return (yield requests)
+
+
+def generate(requests, engine, store):
+    """Generations of the requests, in their order, through the scheduler as always."""
+    return schedule.run({"all": asking(requests)}, engine, store)["all"].result
+
+
+def workers():
+    return multiprocessing.active_children()
+
+
+class Watched(VLLMEngine):
+    """Remembers the process of each load; kills it after `kill_after` outcomes."""
+
+    kill_after = None
+    pids = ()
+
+    @contextmanager
+    def load(self, model):
+        with super().load(model) as loaded:
+            (worker,) = workers()
+            type(self).pids += (worker.pid,)
+            yield SimpleNamespace(generate=lambda requests: self.watch(loaded.generate(requests), worker))
+
+    def watch(self, outcomes, worker):
+        for n, outcome in enumerate(outcomes, start=1):
+            yield outcome
+            if n == self.kill_after:
+                os.kill(worker.pid, signal.SIGKILL)
+
+
+def test_a_pretrained_model_answers_and_seeds_come_again(tmp_path):
+    expert = experts.load_pool("packaged").experts["SmolLM2-direct"]
+    model = replace(expert.model, dtype="float32")
+    greedy = replace(expert, model=model, sampling=Sampling(temperature=0.0, max_tokens=24))
+    warm = replace(expert, model=model, sampling=Sampling(temperature=0.7, max_tokens=12))
+    france = Question(
+        "france", "toy", "test", "What is the capital of France?", (), "Paris", "geography", "text"
+    )
+    story = Question("story", "toy", "test", "Tell a story about a dog.", (), "-", "writing", "text")
+    requests = [
+        prompts.solve(france, greedy, seed=0),
+        *(prompts.solve(story, warm, seed=0, sample=sample) for sample in range(4)),
+        prompts.solve(story, warm, seed=1),
+        prompts.solve(france, greedy, seed=0),  # asked twice, generated once
+    ]
+    first, second = Watched(), Watched()
+    made = generate(requests, first, GenerationStore(tmp_path / "first"))
+
+    assert "Paris" in made[0].text
+    assert made[-1] == made[0]
+    told = [generation.text for generation in made[1:-1]]
+    assert len(set(told)) == 5, "neither two samples nor two seeds are alike"
+    assert [g.prompt_tokens for g in made] == VLLMEngine().prompt_tokens(requests)
+    read = rendering.tokenizer(model.path)
+    for request, generation in zip(requests, made, strict=True):
+        limit = request.sampling.max_tokens
+        assert generation.finish_reason == ("length" if generation.output_tokens == limit else "stop")
+        n_read = len(read(generation.text, add_special_tokens=False)["input_ids"])
+        assert n_read <= generation.output_tokens <= limit
+    assert "length" in {generation.finish_reason for generation in made}
+    assert workers() == []
+    assert not any(psutil.pid_exists(pid) for pid in Watched.pids)
+
+    assert generate(requests, second, GenerationStore(tmp_path / "second")) == made
+    batches = GenerationStore(tmp_path / "second").batches()
+    assert batches[["engine", "n_requests", "devices"]].to_numpy().tolist() == [["vllm", 6, 1]]
+    assert "vllm" in batches["versions"][0]
+    assert (batches[["load_s", "generate_s"]] > 0).all().all()
+
+
+def test_swapped_weights_write_what_a_fresh_load_writes(twins, tmp_path):
+    """There and back in one process; the tied model, whose output layer would stay, gets one of its own."""
+    one, two, tied = twins
+
+    def requests(model, sample):
+        ask = [Message("user", f"w{i} w{i + 1} w{i + 2}") for i in range(6)]
+        return [Request("s", "q", "Toy", model, (m,), Sampling(0.7, max_tokens=20), sample) for m in ask]
+
+    asked = [requests(one, 0), requests(two, 0), requests(one, 1), requests(tied, 0), requests(two, 1)]
+    swapping, fresh = Watched(), VLLMEngine(swap_weights=False)
+    type(swapping).pids = ()
+    with swapping.load(one):
+        pass  # a process is kept from here on
+    loaded = []
+    for group in asked:
+        with swapping.load(group[0].model) as model:
+            made = {g.request_id: g.text for g in model.generate(group)}
+        loaded.append([made[request.id] for request in group])
+    pids = type(swapping).pids
+    assert len(set(pids[:4])) == 1, "one process for the twins"
+    assert len(set(pids)) == 3, "another for the tied model, and a new one after it"
+    swapping.release()
+    assert workers() == []
+    store = GenerationStore(tmp_path)
+    assert loaded == [[g.text for g in generate(group, fresh, store)] for group in asked]
+    assert loaded[0] != loaded[1]
+
+
+def test_corrupt_weights_end_the_process_that_was_to_take_them(twins, tmp_path):
+    one, two, _ = twins
+    shutil.copytree(two.path, tmp_path / "torn")
+    weights = tmp_path / "torn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    engine = VLLMEngine()
+    with engine.load(one):
+        pass
+    assert len(workers()) == 1
+    torn = replace(two, path=str(tmp_path / "torn"))
+    with pytest.raises(SkillmoeError, match="'folder:twin-2' cannot be loaded or run: "), engine.load(torn):
+        pass
+    assert workers() == []
+
+
+def test_a_worker_killed_in_the_middle_loses_nothing_that_was_finished(toy, tmp_path):
+    store = GenerationStore(tmp_path / "store")
+    lengths = [4] * 6 + [400] * 40
+    requests = [
+        Request("solve", f"q{i}", "Toy", toy, (Message("user", f"w{i}"),), Sampling(1.0, max_tokens=n))
+        for i, n in enumerate(lengths)
+    ]
+    killed = Watched()
+    killed.kill_after = 3
+    with pytest.raises(
+        SkillmoeError, match=r"the engine died while it held 'folder:toy'.* is stored"
+    ) as error:
+        generate(requests, killed, store)
+    assert "\n" not in str(error.value)
+    assert workers() == []
+    kept = store.get(request.id for request in requests)
+    assert 3 <= len(kept) < len(requests)
+
+    made = generate(requests, VLLMEngine(), GenerationStore(store.root))
+    assert {generation.request_id: generation for generation in made}.items() >= kept.items()
+    assert store.generations()["request_id"].is_unique
+    assert len(store.generations()) == len(requests)
+    assert store.batches()["n_requests"].tolist() == [len(kept), len(requests) - len(kept)]
+    assert all(g.output_tokens <= n for g, n in zip(made, lengths, strict=True))
+    assert {generation.finish_reason for generation in made} == {"stop", "length"}
+
+
+def test_weights_that_cannot_be_loaded_are_one_line_that_names_the_model(toy, tmp_path):
+    torn = replace(toy, path=str(tmp_path / "torn"))
+    shutil.copytree(toy.path, torn.path)
+    weights = tmp_path / "torn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    engine = VLLMEngine(log_dir=str(tmp_path / "log"))
+    with (
+        pytest.raises(SkillmoeError, match="model 'folder:toy' cannot be loaded or run: ") as error,
+        engine.load(torn),
+    ):
+        pass
+    assert "\n" not in str(error.value)
+    assert workers() == []
+    assert list((tmp_path / "log").glob("vllm-*.log"))
+
+
+def test_what_cannot_be_served_is_refused_before_a_process_is_started(toy, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("a load was started")
+
+    monkeypatch.setattr(VLLMEngine, "load", never)
+    store = GenerationStore(tmp_path / "store")
+
+    def ask(model, content="w1"):
+        generate(
+            [Request("s", "q1", "Toy", model, (Message("user", content),), Sampling())], VLLMEngine(), store
+        )
+
+    with pytest.raises(SkillmoeError, match="must be at most 512: got 513"):
+        ask(replace(toy, max_model_len=513))
+    with pytest.raises(
+        SkillmoeError, match=r"question 'q1' does not fit expert 'Toy': the prompt has 512 tokens"
+    ):
+        ask(toy, "w1 " * 509)
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**29))
+        with pytest.raises(SkillmoeError, match=r"'folder:toy' does not fit: .* 0\.5 GiB of memory are free"):
+            ask(toy)

@@ -1,0 +1,366 @@
+"""Engines without a model: the scripted one, replay, how prompts are laid out, and vLLM's own arithmetic."""
+
+import json
+import multiprocessing
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import psutil
+import pytest
+
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
+from skillmoe_lib.inference import engines
+from skillmoe_lib.inference.engines import rendering, vllm_process
+from skillmoe_lib.inference.engines import vllm as vllm_engine
+from skillmoe_lib.inference.engines.replay import ReplayEngine
+from skillmoe_lib.inference.engines.scripted import ScriptedEngine, demo
+from skillmoe_lib.inference.engines.vllm import VLLMEngine
+
+MODEL = Model("folder:toy", "abc", max_model_len=64)
+GIB = 2**30
+
+
+def ask(text="one two three", model=MODEL, stage="solve", sample=0, **sampling):
+    return Request(stage, "q1", "Expert", model, (Message("user", text),), Sampling(**sampling), sample)
+
+
+# --- by name ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["vllm", "replay", "scripted"])
+def test_an_engine_is_found_by_its_name(name):
+    assert engines.connect(name).name == name
+    assert engines.connect(name).describe().keys() == {"devices", "versions"}
+
+
+def test_an_unknown_engine_is_one_line():
+    with pytest.raises(
+        SkillmoeError, match=r"^unknown engine 'vlm': it must be one of replay, scripted, vllm$"
+    ):
+        engines.connect("vlm")
+
+
+# --- scripted -----------------------------------------------------------------------------------------
+
+
+def test_the_scripted_engine_counts_words_and_cuts():
+    engine = ScriptedEngine(lambda request: "a b c d")
+    requests = [ask(max_tokens=3), ask("one", max_tokens=4), ask(max_tokens=9)]
+    with engine.load(MODEL) as loaded:
+        done = list(loaded.generate(requests))
+    assert done == [
+        Generation(requests[0].id, "a b c", "length", 3, 3),
+        Generation(requests[1].id, "a b c d", "stop", 1, 4),
+        Generation(requests[2].id, "a b c d", "stop", 3, 4),
+    ]
+    assert (engine.loads, engine.requests) == (["folder:toy"], requests)
+    assert engine.prompt_tokens(requests) == [3, 1, 3]
+
+
+def test_the_scripted_engine_passes_failures_on():
+    engine = ScriptedEngine(lambda request: Failure(request.id, "aborted"))
+    assert list(engine.generate([ask()])) == [Failure(ask().id, "aborted")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "form"),
+    [
+        ("keywords", "Which skills?", r"^Keywords: \w+, \w+$"),
+        ("pick", "Which is best?", r"^The best is \[[123]\]$"),
+        ("feedback", "Check it.", r"^(It is correct|There is a slip)\.$"),
+        ("solve", "End with: The answer is (X)", r"The answer is \([ABC]\)\nConfidence: [01]\.\d\d$"),
+        ("aggregate", "End with: \\boxed{X}", r"The answer is \\boxed\{[123]\}\nConfidence: "),
+    ],
+)
+def test_demo_texts_have_the_form_asked_for_and_come_again(stage, text, form):
+    requests = [ask(text, stage=stage, sample=sample) for sample in range(20)]
+    first, second = (list(demo().generate(requests)) for _ in range(2))
+    assert first == second
+    assert len({generation.text for generation in first}) > 1
+    import re
+
+    for generation in first:
+        assert re.search(form, generation.text), generation.text
+
+
+# --- replay -------------------------------------------------------------------------------------------
+
+
+def test_replay_generates_nothing():
+    engine = ReplayEngine()
+    for refused in (lambda: engine.check(MODEL), lambda: engine.load(MODEL)):
+        with pytest.raises(SkillmoeError, match="the store lacks generations of 'folder:toy'") as error:
+            refused()
+        assert "\n" not in str(error.value)
+    assert engine.prompt_tokens([ask(), ask()]) == [0, 0]
+
+
+# --- rendering ----------------------------------------------------------------------------------------
+
+WORDS = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    "user",
+    "assistant",
+    "system",
+    "Question",
+    "Answer",
+    "Note",
+    ":",
+    "one",
+    "two",
+]
+CHAT = (
+    "<s> {% for m in messages %}{{ m['role'] }} : {{ m['content'] }} </s> {% endfor %}"
+    "{% if add_generation_prompt %}assistant :{% endif %}"
+)
+
+
+def tokenizer_folder(folder, *, chat_template=CHAT, bos="<s>"):
+    """A model folder as far as the tokenizer: words of a fixed list, split at spaces and colons."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(":", "isolated")]
+    )
+    # As Llama's do, it would put <s> before everything it is given.
+    words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        bos_token=bos,
+        eos_token="</s>",
+        unk_token="<unk>",
+        chat_template=chat_template,
+    )
+    made.save_pretrained(folder)
+    return Model("folder:toy", "abc", path=str(folder))
+
+
+def words_of(ids):
+    return " ".join(WORDS[i] for i in ids)
+
+
+TURNS = (Message("user", "one"), Message("assistant", "two"), Message("user", " one two "))
+
+
+def test_a_chat_is_laid_out_by_the_tokenizer_s_own_template_with_one_bos(tmp_path):
+    model = tokenizer_folder(tmp_path)
+    assert words_of(rendering.token_ids(model, TURNS)) == (
+        "<s> user : one </s> assistant : two </s> user : one two </s> assistant :"
+    )
+
+
+def test_plain_text_ends_where_the_model_goes_on_and_has_one_bos(tmp_path):
+    model = replace(tokenizer_folder(tmp_path), template="plain")
+    assert rendering.plain_text(TURNS) == "Question: one\n\nAnswer: two\n\nQuestion: one two\n\nAnswer:"
+    assert words_of(rendering.token_ids(model, TURNS)) == (
+        "<s> Question : one Answer : two Question : one two Answer :"
+    )
+    system = rendering.token_ids(model, (Message("system", "one"), Message("user", "two")))
+    assert words_of(system) == "<s> Note : one Question : two Answer :"
+
+
+def test_a_tokenizer_without_bos_gets_none(tmp_path):
+    model = replace(tokenizer_folder(tmp_path, bos=None), template="plain")
+    assert words_of(rendering.token_ids(model, TURNS[:1])) == "Question : one Answer :"
+
+
+def test_a_chat_without_template_is_refused_and_plain_is_not(tmp_path):
+    model = tokenizer_folder(tmp_path, chat_template=None)
+    with pytest.raises(SkillmoeError) as error:
+        rendering.render([ask(model=model)])
+    assert str(error.value) == "model 'folder:toy' has no chat template: set `template: plain` in the pool"
+    assert rendering.render([ask("one", replace(model, template="plain"))])
+
+
+def test_prompt_tokens_are_the_rendered_length(tmp_path):
+    model = tokenizer_folder(tmp_path)
+    requests = [ask("one", model), ask("one two", model), ask("one", replace(model, template="plain"))]
+    assert VLLMEngine().prompt_tokens(requests) == [7, 8, 6]
+    assert VLLMEngine().prompt_tokens([]) == []
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_missing_or_torn_tokenizer_is_one_line_that_names_the_model(tmp_path, content):
+    tokenizer_folder(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    if content:
+        (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(SkillmoeError, match="tokenizer of 'folder:toy' cannot be read") as error:
+        rendering.token_ids(Model("folder:toy", "abc", path=str(tmp_path)), TURNS)
+    assert "\n" not in str(error.value)
+
+
+# --- vLLM: what is decided before it is there ----------------------------------------------------------
+
+
+@pytest.fixture
+def model_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_engine.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(vllm_engine, "_has_gpu", lambda: False)
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    about = {"max_position_embeddings": 64, "vocab_size": 1, "dtype": "bfloat16"}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        head = json.dumps({"w": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 5 * GIB - 88]}}).encode()
+        weights.write((80).to_bytes(8, "little") + head.ljust(80))
+        weights.truncate(5 * GIB)  # a hole: no disk is used
+    return replace(MODEL, path=str(tmp_path))
+
+
+def memory(monkeypatch, free_gib):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free_gib * GIB))
+
+
+def test_a_model_that_fits_is_let_through(model_folder, monkeypatch):
+    memory(monkeypatch, 7.01)  # 1.2 times 5 GiB of weights and 1 GiB for the cache
+    VLLMEngine().check(model_folder)
+
+
+def test_a_model_that_does_not_fit_in_memory_is_refused(model_folder, monkeypatch):
+    memory(monkeypatch, 6.99)
+    with pytest.raises(
+        SkillmoeError, match=r"'folder:toy' does not fit: .* about 7\.0 GiB, 7\.0 GiB"
+    ) as error:
+        VLLMEngine().check(model_folder)
+    assert "\n" not in str(error.value)
+    monkeypatch.setattr(vllm_engine, "_has_gpu", lambda: True)
+    VLLMEngine().check(model_folder)  # a GPU's memory is vLLM's own business
+
+
+def test_weights_loaded_as_float32_take_twice_what_they_take_on_disk(model_folder, monkeypatch):
+    memory(monkeypatch, 12.99)
+    with pytest.raises(SkillmoeError, match=r"about 13\.0 GiB, 13\.0 GiB"):
+        VLLMEngine().check(replace(model_folder, dtype="float32"))
+
+
+def test_spoilt_weights_are_refused(model_folder, monkeypatch):
+    memory(monkeypatch, 100)
+    with (Path(model_folder.path) / "model.safetensors").open("r+b") as weights:
+        weights.truncate(1000)
+    with pytest.raises(SkillmoeError, match=r"weights file .*model\.safetensors is corrupt"):
+        VLLMEngine().check(model_folder)
+
+
+def test_a_context_that_the_model_lacks_is_refused(model_folder, monkeypatch):
+    memory(monkeypatch, 100)
+    with pytest.raises(SkillmoeError, match=r"^max_model_len of 'folder:toy' must be at most 64: got 65$"):
+        VLLMEngine().check(replace(model_folder, max_model_len=65))
+
+
+def test_without_vllm_the_way_to_get_it_is_told(model_folder, monkeypatch):
+    monkeypatch.setattr(vllm_engine.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SkillmoeError, match="'vllm' is not installed: run `make setup`"):
+        VLLMEngine().check(model_folder)
+
+
+def test_a_model_that_was_not_located_is_refused(model_folder):
+    with pytest.raises(SkillmoeError, match="no model folder at nowhere"):
+        VLLMEngine().check(replace(model_folder, path="nowhere"))
+
+
+def test_a_job_leaves_no_room_beyond_the_context():
+    job = vllm_engine._job(ask(max_tokens=100, temperature=0.3, top_p=0.9, stop=("END",)), [1] * 60)
+    assert job == {
+        "id": ask(max_tokens=100, temperature=0.3, top_p=0.9, stop=("END",)).id,
+        "ids": [1] * 60,
+        "temperature": 0.3,
+        "top_p": 0.9,
+        "max_tokens": 4,
+        "stop": ["END"],
+        "seed": ask(max_tokens=100, temperature=0.3, top_p=0.9, stop=("END",)).engine_seed,
+    }
+    assert vllm_engine._job(ask(max_tokens=3), [1] * 60)["max_tokens"] == 3
+
+
+def test_a_base_model_stops_before_a_question_of_its_own():
+    plain = replace(MODEL, template="plain")
+    assert vllm_engine._job(ask(model=plain, stop=("END",)), [1])["stop"] == ["END", "\nQuestion:"]
+    assert rendering.plain_text(TURNS).count(rendering.PLAIN_STOP) == 1
+
+
+def test_a_worker_that_died_is_one_line_that_names_the_model():
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(SkillmoeError, match="the engine died while it held 'folder:toy'") as error:
+        vllm_engine._receive(ours, MODEL)
+    assert "\n" not in str(error.value)
+
+
+def test_what_went_wrong_in_the_worker_is_passed_on():
+    ours, theirs = multiprocessing.Pipe()
+    theirs.send("ValueError: too many heads")
+    with pytest.raises(
+        SkillmoeError, match=r"^model 'folder:toy' cannot be loaded or run: ValueError: too many"
+    ):
+        vllm_engine._receive(ours, MODEL)
+
+
+class FakeLLMEngine:
+    """Finishes one request a step, each with the next reason."""
+
+    def __init__(self, reasons):
+        self.reasons, self.waiting, self.n_steps = list(reasons), [], 0
+
+    def add_request(self, request_id, prompt, parameters):
+        self.waiting.append((request_id, parameters))
+
+    def has_unfinished_requests(self):
+        return bool(self.waiting)
+
+    def step(self):
+        self.n_steps += 1
+        request_id, _ = self.waiting.pop(0)
+        done = SimpleNamespace(text="text", token_ids=[1, 2], finish_reason=self.reasons.pop(0))
+        running = SimpleNamespace(request_id="other", finished=False)
+        finished = SimpleNamespace(
+            request_id=request_id, finished=True, outputs=[done], num_cached_tokens=None
+        )
+        return [running, finished]
+
+
+@pytest.fixture
+def fake_vllm(monkeypatch):
+    """The two classes that the worker takes from vLLM, without its import of many seconds."""
+    package, inputs = ModuleType("vllm"), ModuleType("vllm.inputs")
+    package.SamplingParams = lambda **settings: settings
+    inputs.TokensPrompt = lambda **prompt: prompt
+    monkeypatch.setitem(sys.modules, "vllm", package)
+    monkeypatch.setitem(sys.modules, "vllm.inputs", inputs)
+
+
+def test_the_worker_sends_each_outcome_and_a_failure_where_there_is_no_text(fake_vllm):
+    requests = [ask(sample=sample) for sample in range(3)]
+    jobs = [vllm_engine._job(request, [1] * (5 + i)) for i, request in enumerate(requests)]
+    ours, theirs = multiprocessing.Pipe()
+    vllm_process._generate(FakeLLMEngine(["stop", "length", "abort"]), jobs, theirs)
+    assert [ours.recv() for _ in jobs] == [
+        Generation(requests[0].id, "text", "stop", 5, 2, 0),
+        Generation(requests[1].id, "text", "length", 6, 2, 0),
+        Failure(requests[2].id, "the engine ended it with 'abort'"),
+    ]
+    assert not ours.poll()
+
+
+def test_the_worker_stops_when_nobody_waits_any_more(fake_vllm):
+    """A parent that was killed must not leave a process that generates for minutes."""
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    engine = FakeLLMEngine(["stop"] * 3)
+    vllm_process._generate(engine, [vllm_engine._job(ask(sample=i), [1]) for i in range(3)], theirs)
+    assert engine.n_steps == 0
+
+
+def test_the_caller_s_script_is_put_back_whatever_happens():
+    main = sys.modules["__main__"]
+    with pytest.raises(ValueError, match="inside"), vllm_engine._without_main():
+        assert sys.modules["__main__"] is not main
+        raise ValueError("inside")
+    assert sys.modules["__main__"] is main

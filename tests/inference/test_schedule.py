@@ -1,0 +1,486 @@
+"""The scheduler: each model loaded once a wave, nothing generated twice, nothing lost, whatever happens."""
+
+import functools
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
+from skillmoe_lib.inference import schedule
+from skillmoe_lib.inference.engines.replay import ReplayEngine
+from skillmoe_lib.inference.engines.scripted import ScriptedEngine
+from skillmoe_lib.inference.store import GenerationStore
+from skillmoe_lib.seeding import digest
+
+ROOT = Path(__file__).resolve().parents[2]
+A, B, C = (Model(name, "1", max_model_len=50) for name in "ABC")
+
+
+def ask(text, model=A, question="q1", sample=0):
+    return Request("solve", question, model.source, model, (Message("user", text),), Sampling(), sample)
+
+
+def echo(request):
+    return f"{request.model.source} on {request.messages[-1].content}"
+
+
+def asking(*waves):
+    """A program that asks each wave and returns the texts of all answers."""
+    texts = []
+    for wave in waves:
+        answers = yield wave
+        texts.append([generation.text for generation in answers])
+    return texts
+
+
+@pytest.fixture
+def store(tmp_path):
+    return GenerationStore(tmp_path / "store")
+
+
+class Broken(ScriptedEngine):
+    """Goes down after `n` outcomes, as a worker that is killed does."""
+
+    def __init__(self, reply, n):
+        super().__init__(reply)
+        self.n = n
+
+    def generate(self, requests):
+        for outcome in super().generate(requests):
+            if self.n == 0:
+                raise SkillmoeError("the engine died")
+            self.n -= 1
+            yield outcome
+
+
+class Backwards(ScriptedEngine):
+    """Finishes the last request first."""
+
+    def generate(self, requests):
+        yield from super().generate(requests[::-1])
+
+
+# --- loads and waves ----------------------------------------------------------------------------------
+
+
+def test_programs_get_their_answers_in_the_order_asked(store):
+    engine = Backwards(echo)
+    programs = {
+        "two": asking([ask("x"), ask("y"), ask("x")]),
+        "one": asking([ask("x")], [ask("z"), ask("x")]),
+    }
+    outcomes = schedule.run(programs, engine, store)
+    assert list(outcomes) == ["two", "one"]
+    assert outcomes["two"].result == [["A on x", "A on y", "A on x"]]
+    assert outcomes["one"].result == [["A on x"], ["A on z", "A on x"]]
+    assert outcomes["two"].request_ids == tuple(ask(text).id for text in "xyx")
+    assert outcomes["one"].request_ids == tuple(ask(text).id for text in "xzx")
+
+
+def test_each_model_is_loaded_once_and_kept_while_anything_waits_for_it(store):
+    """Three waves of A in one load; B's second wave needs another, for A's answers come between."""
+    engine = ScriptedEngine(echo)
+    programs = {
+        "a": asking([ask("1")], [ask("2")], [ask("3")]),
+        "b": asking([ask("4", B)], [ask("5", B)]),
+        "mixed": asking([ask("6", A), ask("7", B)], [ask("8", A)]),
+    }
+    schedule.run(programs, engine, store)
+    assert engine.loads == ["A", "B", "A"]
+    assert len(engine.requests) == 8
+
+
+def test_equal_requests_of_different_programs_are_generated_once(store):
+    engine = ScriptedEngine(echo)
+    programs = {("method", i): asking([ask("same"), ask("own", sample=i)]) for i in range(3)}
+    outcomes = schedule.run(programs, engine, store)
+    assert len(engine.requests) == 4
+    assert len(store.generations()) == 4
+    assert all(ask("same").id in outcome.request_ids for outcome in outcomes.values())
+
+
+def test_templates_and_samplings_share_a_load(store):
+    from dataclasses import replace
+
+    engine = ScriptedEngine(echo)
+    plain = replace(A, template="plain")
+    schedule.run({1: asking([ask("x"), ask("x", plain)])}, engine, store)
+    assert engine.loads == ["A"]
+    assert len(engine.requests) == 2
+
+
+def test_a_second_run_loads_nothing(store):
+    def programs():
+        return {1: asking([ask("x"), ask("y", B)], [ask("z", C)]), 2: asking([ask("x")])}
+
+    first = schedule.run(programs(), ScriptedEngine(echo), store)
+    idle = ScriptedEngine(echo)
+    second = schedule.run(programs(), idle, GenerationStore(store.root))
+    assert (idle.loads, idle.requests) == ([], [])
+    assert second == first
+    assert schedule.run(programs(), ReplayEngine(), GenerationStore(store.root)) == first
+    assert len(store.batches()) == 3
+
+
+def test_another_sample_or_seed_is_generated_anew(store):
+    schedule.run({1: asking([ask("x")])}, ScriptedEngine(echo), store)
+    engine = ScriptedEngine(echo)
+    schedule.run({1: asking([ask("x"), ask("x", sample=1)])}, engine, store)
+    assert [request.sample for request in engine.requests] == [1]
+
+
+def test_what_has_no_request_needs_no_engine(store):
+    def nothing():
+        return "done"
+        yield
+
+    outcomes = schedule.run(
+        {"none": nothing(), "empty": asking([], []), "neither": asking()}, ReplayEngine(), store
+    )
+    assert outcomes["none"] == ("done", ())
+    assert outcomes["empty"] == ([[], []], ())
+    assert outcomes["neither"] == ([], ())
+    assert schedule.run({}, ReplayEngine(), store) == {}
+    assert not store.root.exists()
+
+
+def test_an_empty_wave_between_others_goes_on_at_once(store):
+    engine = ScriptedEngine(echo)
+    outcomes = schedule.run({1: asking([], [ask("x")], [], [ask("y")], [])}, engine, store)
+    assert outcomes[1].result == [[], ["A on x"], [], ["A on y"], []]
+    assert engine.loads == ["A"]
+
+
+def test_most_waiting_goes_first_and_ties_go_to_the_one_asked_first():
+    waiting = {A.load_key: [ask("1")], B.load_key: [ask("2", B)] * 3, C.load_key: [ask("3", C)] * 3}
+    assert schedule.most_waiting(waiting) == B.load_key
+    assert schedule.most_waiting(waiting, last=[B.load_key]) == C.load_key
+    assert schedule.most_waiting(waiting, last=[B.load_key, C.load_key]) == A.load_key
+    assert schedule.most_waiting(waiting, last=list(waiting)) == B.load_key
+
+
+def test_a_model_put_last_is_loaded_once_for_its_own_answers_and_what_it_aggregates(store):
+    def programs():
+        return {i: asking([ask(f"{i}", m) for m in (A, B, C)], [ask(f"{i} again", A)]) for i in range(3)}
+
+    eager, patient = ScriptedEngine(echo), ScriptedEngine(echo)
+    schedule.run(programs(), eager, GenerationStore(store.root / "eager"))
+    policy = functools.partial(schedule.most_waiting, last=[A.load_key])
+    schedule.run(programs(), patient, GenerationStore(store.root / "patient"), policy=policy)
+    assert eager.loads == ["A", "B", "C", "A"]
+    assert patient.loads == ["B", "C", "A"]
+
+
+def test_batches_say_which_load_made_what(store):
+    engine = ScriptedEngine(echo)
+    schedule.run({1: asking([ask("x"), ask("y", B)], [ask("z")])}, engine, store)
+    batches, generations = store.batches(), store.generations()
+    assert batches["model"].tolist() == engine.loads
+    assert batches["n_requests"].sum() == 3
+    assert set(generations["batch_id"]) == set(batches["batch_id"])
+    assert (batches[["load_s", "generate_s"]] >= 0).all().all()
+    made_by = generations.merge(batches, on="batch_id")
+    assert (made_by["source"] == made_by["model"]).all()
+
+
+# --- refusals and failures ----------------------------------------------------------------------------
+
+LONG = "word " * 50
+
+
+def test_a_question_that_does_not_fit_is_refused_before_any_load(store):
+    engine = ScriptedEngine(echo)
+    programs = {1: asking([ask("fits", B)]), 2: asking([ask(LONG, question="q7"), ask(f"{LONG} too")])}
+    with pytest.raises(SkillmoeError) as error:
+        schedule.run(programs, engine, store)
+    message = str(error.value)
+    assert "'q7'" in message
+    assert "'A'" in message
+    assert "has 50 tokens" in message
+    assert "(2 such request(s))" in message
+    assert "\n" not in message
+    assert engine.loads == []
+    assert not store.root.exists()
+
+
+def test_a_prompt_must_leave_room_for_one_token(store):
+    schedule.run({1: asking([ask("word " * 49)])}, ScriptedEngine(echo), store)
+    with pytest.raises(SkillmoeError, match="does not fit"):
+        schedule.run({1: asking([ask("word " * 50)])}, ScriptedEngine(echo), store)
+
+
+def test_a_later_prompt_that_does_not_fit_is_not_run_and_on_the_ledger(store):
+    def programs():
+        return {1: asking([ask("short")], [ask(LONG), ask("fits")], [ask("after")])}
+
+    engine = ScriptedEngine(echo)
+    outcome = schedule.run(programs(), engine, store)[1]
+    assert outcome.result == [["A on short"], ["", "A on fits"], ["A on after"]]
+    assert engine.loads == ["A"]
+    assert store.failures()["request_id"].tolist() == [ask(LONG).id]
+    assert "the prompt has 50 tokens; the context of A has 50" in store.failures()["reason"][0]
+    assert store.get([ask(LONG).id]) == {}
+
+    # Found again in a second run, where it is the first that is not stored: the same, without a load.
+    idle = ScriptedEngine(echo)
+    assert schedule.run(programs(), idle, store)[1] == outcome
+    assert idle.loads == []
+
+
+def test_a_later_prompt_that_does_not_fit_another_model_needs_no_load_of_it(store):
+    engine = ScriptedEngine(echo)
+    outcomes = schedule.run({1: asking([ask("x")], [ask(LONG, B)], [ask(LONG, B), ask("y")])}, engine, store)
+    assert outcomes[1].result == [["A on x"], [""], ["", "A on y"]]
+    assert engine.loads == ["A", "A"]
+
+
+class Refusing(ScriptedEngine):
+    """Cannot serve model B."""
+
+    def check(self, model):
+        if model == B:
+            raise SkillmoeError("model 'B' does not fit")
+
+
+def test_a_model_that_cannot_be_served_is_refused_before_any_load(store):
+    engine = Refusing(echo)
+    with pytest.raises(SkillmoeError, match="'B' does not fit"):
+        schedule.run({1: asking([ask("x")]), 2: asking([ask("y", B)])}, engine, store)
+    assert engine.loads == []
+
+
+def test_a_model_that_is_needed_later_only_is_refused_before_it_is_loaded(store):
+    engine = Refusing(echo)
+    with pytest.raises(SkillmoeError, match="'B' does not fit"):
+        schedule.run({1: asking([ask("x")], [ask("y", B)])}, engine, store)
+    assert engine.loads == ["A"]
+    assert len(store.generations()) == 1
+
+
+def test_a_replay_refuses_what_is_not_stored(store):
+    schedule.run({1: asking([ask("x")])}, ScriptedEngine(echo), store)
+    with pytest.raises(SkillmoeError, match=r"the store lacks generations of 'B'"):
+        schedule.run({1: asking([ask("x")]), 2: asking([ask("y", B)])}, ReplayEngine(), store)
+
+
+def test_a_failed_request_reads_as_not_run_and_is_tried_again_in_the_next_run(store):
+    def moody(request):
+        return Failure(request.id, "aborted") if request.messages[-1].content == "x" else echo(request)
+
+    seen = []
+
+    def program():
+        answers = yield [ask("x"), ask("y")]
+        seen.append(answers)
+        return answers[0].finish_reason
+
+    assert schedule.run({1: program()}, ScriptedEngine(moody), store)[1].result == "not_run"
+    assert seen[0][0] == Generation(ask("x").id, "", "not_run", 0, 0)
+    assert seen[0][1].text == "A on y"
+    assert store.failures()[["request_id", "reason"]].values.tolist() == [[ask("x").id, "aborted"]]
+    assert store.generations()["request_id"].tolist() == [ask("y").id]
+
+    engine = ScriptedEngine(echo)
+    assert schedule.run({1: program()}, engine, store)[1].result == "stop"
+    assert [request.id for request in engine.requests] == [ask("x").id]
+
+
+def test_an_engine_that_forgets_a_request_is_an_error(store):
+    class Forgetful(ScriptedEngine):
+        def generate(self, requests):
+            yield from list(super().generate(requests))[1:]
+
+    with pytest.raises(SkillmoeError, match="left 1 of 2 requests unanswered"):
+        schedule.run({1: asking([ask("x"), ask("y")])}, Forgetful(echo), store)
+    assert store.generations()["request_id"].tolist() == [ask("y").id]
+
+
+def test_a_program_that_raises_does_not_take_generations_with_it(store):
+    def raising():
+        yield [ask("x")]
+        raise ValueError("a slip in a method")
+
+    with pytest.raises(ValueError, match="a slip in a method"):
+        schedule.run({1: raising(), 2: asking([ask("y")])}, ScriptedEngine(echo), store)
+    assert len(store.generations()) == 2
+
+    def raising_at_once():
+        raise ValueError("at once")
+        yield
+
+    engine = ScriptedEngine(echo)
+    with pytest.raises(ValueError, match="at once"):
+        schedule.run({1: raising_at_once()}, engine, store)
+    assert engine.loads == []
+
+
+# --- killed in the middle -----------------------------------------------------------------------------
+
+
+def test_what_was_finished_when_the_engine_died_is_kept_and_only_the_rest_is_generated(store):
+    def programs():
+        return {i: asking([ask(f"{i}")], [ask(f"{i} again"), ask(f"{i}", B)]) for i in range(10)}
+
+    whole = schedule.run(programs(), ScriptedEngine(echo), GenerationStore(store.root / "whole"))
+    broken = Broken(echo, 13)
+    with pytest.raises(SkillmoeError, match="the engine died"):
+        schedule.run(programs(), broken, store)
+    kept = set(store.generations()["request_id"])
+    assert len(kept) == 13
+
+    engine = ScriptedEngine(echo)
+    assert schedule.run(programs(), engine, store) == whole
+    rest = [request.id for request in engine.requests]
+    assert len(rest) == 17
+    assert kept.isdisjoint(rest)
+    assert len(store.generations()) == 30
+
+
+def test_a_load_that_fails_leaves_no_batch(store):
+    class Unloadable(ScriptedEngine):
+        @contextmanager
+        def load(self, model):
+            raise SkillmoeError("model 'A' cannot be loaded")
+            yield
+
+    with pytest.raises(SkillmoeError, match="cannot be loaded"):
+        schedule.run({1: asking([ask("x")])}, Unloadable(echo), store)
+    assert not store.root.exists()
+
+
+def test_what_is_finished_is_stored_before_the_model_goes(store):
+    """Unloading takes seconds, in which a second Ctrl-C may come."""
+    at_unload = []
+
+    class Watched(ScriptedEngine):
+        @contextmanager
+        def load(self, model):
+            with super().load(model) as loaded:
+                try:
+                    yield loaded
+                finally:
+                    at_unload.append(len(store.generations()))
+
+    schedule.run({1: asking([ask("x"), ask("y")])}, Watched(echo), store)
+    assert at_unload == [2]
+
+
+def test_finished_generations_are_appended_every_few_seconds(store, monkeypatch):
+    monkeypatch.setattr(schedule, "FLUSH_S", 0.0)
+    stored = []
+
+    def slow(request):
+        stored.append(len(store.generations()))
+        return echo(request)
+
+    schedule.run({1: asking([ask(f"{i}") for i in range(4)])}, ScriptedEngine(slow), store)
+    assert stored == [0, 1, 2, 3]
+    batches = store.batches()
+    assert batches["n_requests"].tolist() == [4]
+
+
+SLOW_RUN = """
+import sys, time
+sys.path[:0] = ["tests", "tests/inference", "."]
+from test_schedule import GenerationStore, ScriptedEngine, long_programs, schedule
+
+schedule.FLUSH_S = 0.1
+
+def reply(request):
+    time.sleep(0.01)
+    return request.id
+
+schedule.run(long_programs(), ScriptedEngine(reply), GenerationStore(sys.argv[1]))
+"""
+
+
+def long_programs():
+    return {i: asking([ask(f"{i}"), ask(f"{i}", B)], [ask(f"{i} again")]) for i in range(300)}
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", SLOW_RUN, str(tmp_path / "store")], cwd=ROOT)
+    try:
+        while len(list(tmp_path.glob("store/parts/*.parquet"))) < 3:
+            assert killed.poll() is None
+            time.sleep(0.01)
+    finally:
+        killed.kill()
+        killed.wait()
+    assert killed.returncode == -signal.SIGKILL
+
+    store = GenerationStore(tmp_path / "store")
+    kept = set(store.generations()["request_id"])
+    assert 0 < len(kept) < 900
+    engine = ScriptedEngine(lambda request: request.id)
+    outcomes = schedule.run(long_programs(), engine, store)
+    rest = [request.id for request in engine.requests]
+    assert len(rest) == len(set(rest))
+    assert kept.isdisjoint(rest)
+    asked = {key for outcome in outcomes.values() for key in outcome.request_ids}
+    assert kept | set(rest) == asked
+    assert len(asked) == 900
+    assert store.generations()["request_id"].is_unique
+    texts = {key: generation.text for key, generation in store.get(asked).items()}
+    assert texts == {key: key for key in asked}
+
+
+# --- any programs, any order --------------------------------------------------------------------------
+
+WAVES = st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=3), max_size=3)
+
+
+def talking(waves):
+    """A program whose later requests hold what came back before, as in a debate."""
+    said = ""
+    for wave in waves:
+        answers = yield [ask(f"{text} {said}", (A, B, C)[model]) for model, text in wave]
+        said = digest(said, [generation.text for generation in answers])[:8]
+    return said
+
+
+def alone(waves):
+    """What the program returns if each of its requests is simply answered."""
+    program = talking(waves)
+    try:
+        wave = next(program)
+        while True:
+            wave = program.send([Generation(r.id, digest(r.id), "stop", 0, 0) for r in wave])
+    except StopIteration as end:
+        return end.value
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(WAVES, max_size=4),
+    st.sampled_from([max, min, schedule.most_waiting]),
+    st.sampled_from([ScriptedEngine, Backwards]),
+    st.integers(0, 12),
+)
+def test_the_order_of_things_changes_no_result(tmp_path_factory, programs, policy, engine_type, n):
+    """Neither other programs, nor the policy, nor who finishes first, nor a kill on the way."""
+    store = GenerationStore(tmp_path_factory.mktemp("store"))
+
+    def reply(request):
+        return digest(request.id)
+
+    broken = Broken(reply, n)
+    try:
+        schedule.run(dict(enumerate(map(talking, programs))), broken, store, policy=policy)
+    except SkillmoeError:
+        assert len(store.generations()) == n
+    engine = engine_type(reply)
+    outcomes = schedule.run(dict(enumerate(map(talking, programs))), engine, store, policy=policy)
+    assert [outcomes[i].result for i in range(len(programs))] == [alone(waves) for waves in programs]
+
+    generated = [request.id for request in broken.requests[:n] + engine.requests]
+    assert len(generated) == len(set(generated))
+    assert set(generated) == {key for outcome in outcomes.values() for key in outcome.request_ids}
