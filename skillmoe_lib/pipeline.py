@@ -26,7 +26,6 @@ from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.methods.single import Run, every_expert
 from skillmoe_lib.profiling import skills
 from skillmoe_lib.questions.benchmark import Question, as_questions
-from skillmoe_lib.routing.confidence import confidence_sized
 from skillmoe_lib.routing.skill_router import SkillRouter
 
 
@@ -161,35 +160,23 @@ def recruit(
     """Routes of the test questions for Symbolic-MoE and for each routed method among `names`.
 
     `router` recruits for Symbolic-MoE; the others take its k. `mass` is the probability that
-    `confidence_sized` recruits up to. Clusters and neighbours are at most as many as scored questions.
+    `confidence_sized` recruits up to.
     """
     if not seeds:
         raise SkillmoeError("nothing to recruit for: at least one seed is needed, given 0")
     ids = [q.question_id for q in split(questions, "test")]
-    validation_skills = split_of(questions, all_skills)["validation"]
-    fitted = router.fit(validation_skills, scores)
-    frames = [fitted.route(test_skills, seed=seed, question_ids=ids) for seed in seeds]
     n_scored = scores.loc[scores["status"] != "not_run", "question_id"].nunique()
-    others: dict[str, Any] = {
-        "random_k": routing.RandomRouter(router.k),
-        "top_k": routing.GlobalTopK(router.k),
-        "cluster_router": routing.ClusterRouter(router.k, n_clusters=min(8, n_scored)),
-        "knn_router": routing.KNNRouter(router.k, n_neighbors=min(40, n_scored)),
-        "logistic_router": routing.LogisticRouter(router.k),
-        "committee": routing.CommitteeRouter(router.k),
-    }
-    embedded: dict[str, pd.DataFrame] = {}
-    for name in [name for name in names if name in others]:
-        if name in ("random_k", "top_k"):
-            fit, held = validation_skills, test_skills
-        else:
-            embedded = embedded or embeddings(questions)
-            fit, held = embedded["validation"], embedded["test"]
-        other = others[name].fit(fit, scores)
-        frames += [other.route(held, seed=seed, question_ids=ids, method=name) for seed in seeds]
-    if "confidence_sized" in names:
-        chances = fitted.probabilities(test_skills, question_ids=ids)
-        frames += [confidence_sized(chances, mass=mass, seed=seed) for seed in seeds]
+    settings = routing.Settings(router.k, n_scored, router, mass)
+    views = {"skills": {"validation": split_of(questions, all_skills)["validation"], "test": test_skills}}
+    routers = {"symbolic_moe": routing.RouterEntry("skills", lambda _: router)}
+    routers |= {m.name: m.router for m in lineup.METHODS if m.name in names and m.router}
+    frames = []
+    for name, entry in routers.items():
+        if entry.reads not in views:
+            views[entry.reads] = embeddings(questions)
+        view = views[entry.reads]
+        fitted = entry.make(settings).fit(view["validation"], scores)
+        frames += [fitted.route(view["test"], seed=seed, question_ids=ids, method=name) for seed in seeds]
     return pd.concat(frames, ignore_index=True)
 
 

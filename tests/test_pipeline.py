@@ -8,14 +8,19 @@ import scenes
 from scenes import says
 from world import METHODS, POOL, QUESTIONS, TRUTH, Flow, accuracy, reply, session_at, wrong
 
-from skillmoe_lib import pipeline, tables
+from skillmoe_lib import methods, pipeline, tables
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation import figures, intervals
+from skillmoe_lib.inference import ledger
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
+from skillmoe_lib.methods.method import Method
 from skillmoe_lib.pipeline import Session
 from skillmoe_lib.profiling import profiles, skills
+from skillmoe_lib.routing import GlobalTopK, RouterEntry
+from skillmoe_lib.routing.confidence import confidence_sized
 from skillmoe_lib.routing.skill_router import SkillRouter
 
 
@@ -199,7 +204,7 @@ def test_recruit_and_compete_need_a_seed(flow):
 def test_confidence_sized_recruits_up_to_the_mass(mass, n, experts):
     index = pd.Index(["q1"], name="question_id")
     chances = pd.DataFrame({"a": [0.3], "b": [0.4], "c": [0.1], "d": [0.2]}, index=index)
-    routes = pipeline.confidence_sized(chances, mass=mass, seed=7)
+    routes = confidence_sized(chances, mass=mass, seed=7)
     assert routes["expert"].tolist() == experts
     assert routes["slot"].tolist() == list(range(n))
     assert set(routes["seed"]) == {7}
@@ -291,6 +296,42 @@ def test_all_methods_and_two_seeds_in_one_run(tmp_path):
     )
     ids = [request.id for request in session.engine.requests]
     assert len(set(ids)) == len(ids)
+
+
+def test_a_new_method_is_one_entry_in_the_line_up(flow, tmp_path, monkeypatch):
+    """It is recruited for, run, counted, labelled and drawn; nothing else has to know of it."""
+
+    def second_opinion(question, team, seed):
+        return methods.symbolic_moe(question, team.recruited, team.best, seed=seed)
+
+    entry = Method(
+        "second_opinion",
+        "Second opinion (2)",
+        "baseline",
+        calls="3",
+        program=second_opinion,
+        route="second_opinion",
+        router=RouterEntry("skills", lambda settings: GlobalTopK(settings.k - 1)),
+        n_experts="k",
+    )
+    monkeypatch.setattr(lineup, "METHODS", (*lineup.METHODS, entry))
+    assert list(lineup.available(POOL))[-1] == "second_opinion"
+    assert "needs 3 experts" in lineup.available(scenes.pool("ann", "bob"))["second_opinion"]
+    assert "second_opinion" in lineup.chosen("all", POOL)
+    session = session_at(tmp_path)
+    found = Flow(session, names=["symbolic_moe", "second_opinion"])
+    slots = found.routes[found.routes["method"] == "second_opinion"]
+    assert slots.groupby("question_id")["expert"].agg(set).map({"ann", "bob"}.__eq__).all()
+    done = found.done
+    assert set(done.results.loc[done.results["method"] == "second_opinion", "calls"]) == {3}
+    accuracy = lineup.labelled(intervals.accuracy_table(done.results))
+    loads = ledger.loads_by_method(done.used, session.store)
+    summary = lineup.labelled(ledger.summary(accuracy, done.results, loads)).set_index("method")
+    assert summary.loc["second_opinion", "label"] == "Second opinion (2)"
+    assert summary.loc["second_opinion", "calls"] == 3 * 8
+    (axis,) = figures.accuracy_bars(accuracy, groups=lineup.groups()).axes
+    drawn = [label.get_text() for label in axis.get_yticklabels()]
+    assert drawn.index("baselines") < drawn.index("Second opinion (2)") < drawn.index("bounds")
 
 
 def test_race_without_bounds_runs_the_programs_alone(flow, tmp_path):

@@ -2,8 +2,9 @@
 
 Intervals come from `statistics` and are only drawn here. Colours are Okabe and Ito's (2008), told apart
 by colour-blind readers; marker, hatch, fill or a number says the same again. Accuracies and differences
-arrive as fractions and are drawn in percent and points; costs are means for one question. `groups` names
-the group of a method that is drawn apart: {"Instance oracle": "bounds"}. No pyplot, so no global state.
+arrive as fractions and are drawn in percent and points; costs are means for one question. A method is
+shown by the column `label` where the frame has one. `groups` names the group of a method that is drawn
+apart, by what stands in the column `method`: {"instance_oracle": "bounds"}. No pyplot, so no global state.
 """
 
 import io
@@ -80,7 +81,8 @@ def differences(compare_table: pd.DataFrame, *, groups: Groups = None, level: fl
     frame["hollow"] = frame["verdict"] == "cannot tell"
     caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: better or
         worse for certain, by the interval and by the exact test after Holm. Hollow: cannot tell."""
-    label = f"accuracy minus {frame['baseline'].iloc[0]} (points)"
+    reference = frame["baseline_label" if "baseline_label" in frame else "baseline"].iloc[0]
+    label = f"accuracy minus {reference} (points)"
     chart = _intervals(frame, "difference", label, caption, groups)
     for axis in chart.axes:
         axis.axvline(0, color="black", linewidth=1, zorder=1)
@@ -97,7 +99,8 @@ def accuracy_cost(
     caption = f"Line: {level:.0%} interval over questions. Grey steps: the best method up to each cost."
     chart, panels = _panels(frame, (6.4, 4.6), caption)
     for [axis], part in panels:
-        free = part[~part["method"].isin(list(groups or {}))].sort_values(cost)
+        competing = [_group(method, groups) in ("methods", "baselines") for method in part["method"]]
+        free = part[competing].sort_values(cost)
         axis.step(free[cost], 100 * free["accuracy"].cummax(), where="post", color="#bbbbbb", zorder=1)
         for row in pd.concat([free, part.drop(free.index)]).to_dict("records"):
             style = _style(row["method"], groups)
@@ -151,13 +154,14 @@ def learning_curve(frame: pd.DataFrame, *, x: str, diagonal: bool = False, level
     frame = need(frame, ["method", "benchmark"], [x, "accuracy", "low", "high", "n_questions"])
     caption = f"Band: {level:.0%} interval over questions." + " Dotted: predicted is observed." * diagonal
     chart, panels = _panels(frame, (5.6, 3.8), caption)
-    styles = list(zip(dict.fromkeys(frame["method"]), 9 * COLOURS, 9 * MARKERS, strict=False))
+    labels = labels_of(frame)
+    styles = list(zip(labels, 9 * COLOURS, 9 * MARKERS, strict=False))
     for [axis], shown in panels:
         for name, colour, marker in styles:
             part = 100 * shown[shown["method"] == name].set_index(x)[["accuracy", "low", "high"]].sort_index()
             at = part.index * (100 if diagonal else 1)
             axis.fill_between(at, part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
-            axis.plot(at, part["accuracy"], color=colour, marker=marker, label=name)
+            axis.plot(at, part["accuracy"], color=colour, marker=marker, label=labels[name])
         if diagonal:
             axis.plot([0, 100], [0, 100], ":", color="black")
         axis.set(xlabel=x.replace("_", " ") + " (%)" * diagonal, ylabel="accuracy (%)")
@@ -180,13 +184,23 @@ def span(n: pd.Series, what: str = "") -> str:
     return f"n = {n.min():,.0f}" + (f" to {n.max():,.0f}" if n.max() > n.min() else "") + what
 
 
+def labels_of(frame: pd.DataFrame) -> dict[str, str]:
+    """Method -> what it is shown as, in the order of the frame."""
+    shown = frame["label"] if "label" in frame else frame["method"]
+    return dict(zip(frame["method"], shown, strict=True))
+
+
 def _kinds(groups: Groups) -> list[str]:
     return ["methods", *dict.fromkeys((groups or {}).values())]
 
 
+def _group(method: str, groups: Groups) -> str:
+    return (groups or {}).get(method, "methods")
+
+
 def _style(method: str, groups: Groups) -> dict[str, Any]:
     """Colour, marker and legend entry of a method's group."""
-    kind = (groups or {}).get(method, "methods")
+    kind = _group(method, groups)
     i = _kinds(groups).index(kind) % len(COLOURS)
     return {"color": COLOURS[i], "marker": MARKERS[i], "label": kind}
 
@@ -218,15 +232,15 @@ def _panels(
     return chart, list(zip(axes, parts, strict=True))
 
 
-def _rows(axis: Axes, best: pd.Series, groups: Groups = None) -> dict[str, int]:
+def _rows(axis: Axes, best: pd.Series, labels: Mapping[str, str], groups: Groups = None) -> dict[str, int]:
     """One line a method, best first under its group's name (bold); named on the leftmost axes only."""
     names = best.sort_values(ascending=False, kind="stable").index
-    kinds = {kind: [m for m in names if _style(m, groups)["label"] == kind] for kind in _kinds(groups)}
+    kinds = {kind: [m for m in names if _group(m, groups) == kind] for kind in _kinds(groups)}
     lines = [line for kind, members in kinds.items() if members for line in [kind] * bool(groups) + members]
-    axis.set_yticks(range(len(lines)), lines, fontsize=8.5)
+    axis.set_yticks(range(len(lines)), [labels.get(line, line) for line in lines], fontsize=8.5)
     axis.set_ylim(len(lines) - 0.4, -0.6)
-    for label in axis.get_yticklabels():
-        label.set_fontweight("bold" if groups and label.get_text() in kinds else "normal")
+    for line, text in zip(lines, axis.get_yticklabels(), strict=True):
+        text.set_fontweight("bold" if groups and line in kinds else "normal")
     first = (spec := axis.get_subplotspec()) is not None and spec.is_first_col()
     axis.tick_params(axis="y", length=0, labelleft=first)
     return {line: y for y, line in enumerate(lines)}
@@ -237,7 +251,7 @@ def _intervals(frame: pd.DataFrame, value: str, label: str, caption: str, groups
     best = frame.groupby("method")[value].mean()
     chart, panels = _panels(frame, (3.5, 0.23 * (len(best) + len(_kinds(groups))) + 0.4), caption)
     for [axis], part in panels:
-        at = _rows(axis, best, groups)
+        at = _rows(axis, best, labels_of(frame), groups)
         for row in part.to_dict("records"):
             style, y = _style(row["method"], groups), at[row["method"]]
             axis.hlines(y, 100 * row["low"], 100 * row["high"], color=style["color"])
@@ -255,7 +269,7 @@ def _bars(frame: pd.DataFrame, units: Mapping[str, list[str]], caption: str) -> 
     chart, panels = _panels(frame, (3.3, 0.23 * len(best) + 0.6), caption, len(units))
     for axes, part in panels:
         for axis, (label, columns) in zip(axes, units.items(), strict=True):
-            at, values = part["method"].map(_rows(axis, best)), part[columns].fillna(0)
+            at, values = part["method"].map(_rows(axis, best, labels_of(frame))), part[columns].fillna(0)
             left = values.cumsum(axis=1) - values
             for name, colour, hatch in zip(columns, COLOURS, HATCHES, strict=False):
                 style: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white"}
@@ -280,7 +294,7 @@ def _legend(chart: Chart) -> None:
 
 
 def _name_points(chart: Chart, axis: Axes, part: pd.DataFrame, cost: str) -> None:
-    """Write each method's name at the nearest free place, with a thin line to its point."""
+    """Write each method's label at the nearest free place, with a thin line to its point."""
     chart.draw_without_rendering()  # settles the layout, so that points have places
     points, px = np.column_stack([part[cost], 100 * part["accuracy"]]), chart.dpi / 72
     places, inside = axis.transData.transform(points) / px, axis.get_window_extent().get_points() / px
@@ -288,7 +302,8 @@ def _name_points(chart: Chart, axis: Axes, part: pd.DataFrame, cost: str) -> Non
     turns = [(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 16, endpoint=False)]
     ways = np.concatenate([np.multiply(far, turns) for far in (8, 13, 20, 28, 38, 50, 64)])
     line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-    for name, point, place in zip(part["method"], points, places, strict=True):
+    shown = labels_of(part)
+    for name, point, place in zip(part["method"].map(shown), points, places, strict=True):
         left, size = ways[:, 0] < 0, np.array([4.4 * len(name), 9])
         low = place + ways - size * np.column_stack([left, np.full(len(ways), 0.5)])
         boxes = [Bbox([corner, corner + size]) for corner in low]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.evaluation.figures import Chart, blank_chart, need, span, themed
+from skillmoe_lib.evaluation.figures import Chart, blank_chart, labels_of, need, span, themed
 
 
 @themed
@@ -43,7 +43,9 @@ def recruitment(routes: pd.DataFrame) -> Chart:
     counts = counts[counts.sum().sort_values(ascending=False, kind="stable").index]
     n = counts.sum(axis=1)
     shares = 100 * counts.div(n, axis=0).set_axis([f"{name} (n = {n[name]:,} slots)" for name in n.index])
-    caption = f"{methods[0]}: who got the slots of each subject's questions; rows add to 100%."
+    caption = (
+        f"{labels_of(frame)[methods[0]]}: who got the slots of each subject's questions; rows add to 100%."
+    )
     return _heatmap(shares, shares.map("{:.0f}".format), "Blues", (0, 100), "share of slots (%)", caption)
 
 

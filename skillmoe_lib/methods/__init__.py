@@ -4,28 +4,24 @@ A method yields the requests it needs next and receives their generations; it kn
 engines, stores or other methods. All share prompts, extractor and sampling, so that a difference between
 methods is never a difference in wording. The number of requests yielded is the method's calls a question.
 
-`symbolic_moe` is the paper's method, `baselines` all others; `single` is what they are made of; `lineup`
-names them all and makes their programs.
+`symbolic_moe` is the paper's method; `one_model`, `discussion` and `voting` hold the others. Each method's
+entry (`method`: its name, label, citation, calls, and what it needs) stands beside its program, and `lineup`
+lists the entries and makes the programs of a run. `single` is what methods are made of.
 """
 
-from skillmoe_lib.methods.baselines import (
-    best_of_n,
-    complexity_vote,
-    confidence,
-    cot,
-    debate,
-    fusion_of_n,
-    majority_vote,
-    moa,
-    reconcile,
-    self_refine,
-)
+from skillmoe_lib.methods.discussion import confidence, debate, moa, reconcile
+from skillmoe_lib.methods.method import Method, Slot, Team
+from skillmoe_lib.methods.one_model import best_of_n, complexity_vote, cot, fusion_of_n, self_refine
 from skillmoe_lib.methods.single import Run, Single, ask, every_expert, single
 from skillmoe_lib.methods.symbolic_moe import symbolic_moe
+from skillmoe_lib.methods.voting import majority_vote
 
 __all__ = [
+    "Method",
     "Run",
     "Single",
+    "Slot",
+    "Team",
     "ask",
     "best_of_n",
     "complexity_vote",

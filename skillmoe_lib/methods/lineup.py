@@ -1,35 +1,55 @@
-"""Who stands in the main table: every method of METHOD sections 1 and 4 as programs of one scheduled run.
+"""The line-up of the main table: every method of METHOD sections 1 and 4 as programs of one scheduled run.
 
-All choices come from validation: the best expert, the top three, the aggregator, the routes.
+`METHODS` is the whole list, in the order of the table. To add a method, write its program and its entry in
+a file of this folder and put the entry here; to add a routed one that votes, write its router and add its
+entry to `voting`. All choices come from validation: the best expert, the top three, the aggregator, the
+routes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from skillmoe_lib import methods
 from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.experts.pool import Expert, Pool
+from skillmoe_lib.experts import Pool
 from skillmoe_lib.generation import Program
+from skillmoe_lib.methods import discussion, one_model, voting
+from skillmoe_lib.methods.method import N_TOP, Bound, Method, Slot, Team
 from skillmoe_lib.methods.single import Run
-from skillmoe_lib.questions.benchmark import Question
+from skillmoe_lib.methods.symbolic_moe import SYMBOLIC_MOE
+from skillmoe_lib.questions import Question
 
-N_TOP = 3  # agents of the multi-agent baselines, and proposers of MoA
-#: Methods that use the slots of Symbolic-MoE's route.
-RECRUITED = ("symbolic_moe", "majority_vote", "weighted_vote")
-#: Methods that vote over the slots of a route of their own name.
-ROUTED = (
-    "random_k",
-    "top_k",
-    "confidence_sized",
-    "cluster_router",
-    "knn_router",
-    "logistic_router",
-    "committee",
+METHODS: tuple[Method, ...] = (
+    SYMBOLIC_MOE,
+    voting.MAJORITY_VOTE,
+    voting.WEIGHTED_VOTE,
+    one_model.COT_TASK_BEST,
+    one_model.BEST_SINGLE,
+    one_model.SELF_CONSISTENCY,
+    one_model.SELF_REFINE,
+    discussion.DEBATE,
+    one_model.SELF_MOA,
+    discussion.MOA,
+    discussion.RECONCILE,
+    one_model.FUSION_OF_N,
+    one_model.BEST_OF_N,
+    one_model.COMPLEXITY_VOTE,
+    voting.RANDOM_K,
+    voting.TOP_K,
+    voting.CONFIDENCE_SIZED,
+    voting.CLUSTER,
+    voting.KNN,
+    voting.LOGISTIC,
+    voting.COMMITTEE,
 )
-BOUNDS = ("dataset_oracle", "instance_oracle")
-CONTROLS = ("random_k", "top_k", "best_single")
+#: Computed by `evaluation.results.oracles`.
+ORACLES = (Bound("dataset_oracle", "Dataset oracle"), Bound("instance_oracle", "Instance oracle"))
+BOUNDS = tuple(bound.name for bound in ORACLES)
+CONTROLS = tuple(method.name for method in METHODS if method.kind == "control")
+#: Methods with routes of their own name.
+ROUTED = tuple(method.name for method in METHODS if method.router)
+_LABEL_OF = {"method": "label", "baseline": "baseline_label", "against": "against_label"}
 
 
 @dataclass(frozen=True)
@@ -56,30 +76,17 @@ def ranking(scores: pd.DataFrame) -> tuple[str, ...]:
     return tuple(accuracy.sort_values(ascending=False, kind="stable").index)
 
 
+def find(name: str) -> Method:
+    """The entry of a method that can be run; a `SkillmoeError` names those there are."""
+    by_name = {method.name: method for method in METHODS}
+    if name not in by_name:
+        raise unknown("method", name, by_name)
+    return by_name[name]
+
+
 def available(pool: Pool, *, k: int = N_TOP) -> dict[str, str]:
     """Method -> why it is left out ("" if it is not), in the order of the table; k as in `recruit`."""
-    short, few = (
-        f"needs {n} experts; the pool has {len(pool.experts)}" if len(pool.experts) < n else ""
-        for n in (N_TOP, k)
-    )
-    return {
-        "symbolic_moe": "",
-        "majority_vote": "",
-        "weighted_vote": "",
-        "cot_task_best": "",
-        "best_single": "",
-        "self_consistency": "",
-        "self_refine": "",
-        "debate": "",
-        "self_moa": "",
-        "moa": short,
-        "reconcile": short,
-        "fusion_of_n": "",
-        "best_of_n": "",
-        "complexity_vote": "",
-        **dict.fromkeys(ROUTED, few),
-        "confidence_sized": "",
-    }
+    return {method.name: method.left_out(len(pool.experts), k=k) for method in METHODS}
 
 
 def chosen(methods: str, pool: Pool, routes: pd.DataFrame | None = None, *, k: int = N_TOP) -> list[str]:
@@ -90,11 +97,12 @@ def chosen(methods: str, pool: Pool, routes: pd.DataFrame | None = None, *, k: i
     """
     if methods.strip() != "all":
         return [name.strip() for name in methods.split(",") if name.strip()]
+    n = len(pool.experts)
     if routes is None:
-        return [name for name in ROUTED if not available(pool, k=k)[name]]
+        return [method.name for method in METHODS if method.router and not method.left_out(n, k=k)]
     routed = set(routes["method"])
-    known = available(pool, k=1)
-    return [name for name, reason in known.items() if not reason and (name not in ROUTED or name in routed)]
+    runnable = [method for method in METHODS if not method.left_out(n, k=1)]
+    return [method.name for method in runnable if not method.router or method.name in routed]
 
 
 def programs(
@@ -120,56 +128,71 @@ def programs(
         )
     pool.subset([*choice.ranking, choice.aggregator, choice.best_single or choice.task_best])
     pool.subset(routes["expert"].unique().tolist())
-    reasons = available(pool, k=1)
-    for name in names:
-        if name not in reasons:
-            raise unknown("method", name, reasons)
-        if reasons[name]:
-            raise SkillmoeError(f"method {name!r} {reasons[name]}")
-    slots = {key: part.sort_values("slot") for key, part in routes.groupby(["method", "seed", "question_id"])}
+    wanted = [find(name) for name in names]
+    for method in wanted:
+        if reason := method.left_out(len(pool.experts), k=1):
+            raise SkillmoeError(f"method {method.name!r} {reason}")
+    slots = _slots(routes, pool)
     made: dict[Run, Program] = {}
-    for name in names:
-        route = name if name in ROUTED else "symbolic_moe" if name in RECRUITED else ""
+    for method in wanted:
         for seed in seeds:
             for question in questions:
-                slot = slots.get((route, seed, question.question_id))
-                if slot is None and route:
+                key = (method.route, seed, question.question_id)
+                if method.route and key not in slots:
                     raise SkillmoeError(
-                        f"no route of {route!r} for question {question.question_id!r}, seed {seed}"
+                        f"no route of {method.route!r} for question {question.question_id!r}, seed {seed}"
                     )
-                recruited = [] if slot is None else [pool.experts[expert] for expert in slot["expert"]]
-                weights = [] if slot is None else slot["probability"].fillna(0.0).tolist()
-                made[Run(name, seed, question.question_id)] = _program(
-                    name, question, recruited, weights, pool.experts, choice, seed
-                )
+                team = _team(pool, choice, slots.get(key, ()))
+                made[Run(method.name, seed, question.question_id)] = method.program(question, team, seed)
     return made
 
 
-def _program(
-    name: str,
-    question: Question,
-    recruited: Sequence[Expert],
-    weights: Sequence[float],
-    experts: Mapping[str, Expert],
-    choice: Choice,
-    seed: int,
-) -> Program:
-    """One method for one question."""
-    best, top = experts[choice.task_best], [experts[expert] for expert in choice.ranking[:N_TOP]]
-    aggregator, steady = experts[choice.aggregator], experts[choice.best_single or choice.task_best]
-    table: Mapping[str, Callable[[], Program]] = {
-        "symbolic_moe": lambda: methods.symbolic_moe(question, recruited, aggregator, seed=seed),
-        "weighted_vote": lambda: methods.majority_vote(question, recruited, seed=seed, weights=weights),
-        "cot_task_best": lambda: methods.cot(question, best, seed=seed),
-        "best_single": lambda: methods.cot(question, steady, seed=seed),
-        "self_consistency": lambda: methods.majority_vote(question, [best] * 5, seed=seed),
-        "self_refine": lambda: methods.self_refine(question, best, seed=seed),
-        "debate": lambda: methods.debate(question, best, seed=seed),
-        "self_moa": lambda: methods.fusion_of_n(question, best, best, seed=seed, n_samples=3),
-        "moa": lambda: methods.moa(question, top, aggregator, seed=seed),
-        "reconcile": lambda: methods.reconcile(question, top, seed=seed),
-        "fusion_of_n": lambda: methods.fusion_of_n(question, best, aggregator, seed=seed),
-        "best_of_n": lambda: methods.best_of_n(question, best, aggregator, seed=seed),
-        "complexity_vote": lambda: methods.complexity_vote(question, best, seed=seed),
-    }
-    return table.get(name, lambda: methods.majority_vote(question, recruited, seed=seed))()
+def _team(pool: Pool, choice: Choice, slots: Sequence[Slot]) -> Team:
+    return Team(
+        best=pool.experts[choice.task_best],
+        top=tuple(pool.experts[name] for name in choice.ranking[:N_TOP]),
+        best_single=pool.experts[choice.best_single or choice.task_best],
+        aggregator=pool.experts[choice.aggregator],
+        slots=tuple(slots),
+    )
+
+
+def _slots(routes: pd.DataFrame, pool: Pool) -> dict[tuple[str, int, str], list[Slot]]:
+    """Slots by method, seed and question, in slot order."""
+    ordered = routes.sort_values("slot", kind="stable")
+    numbers = [
+        ordered[name].astype("Float64").to_numpy(float, na_value=float("nan"))
+        for name in ("suitability", "probability")
+    ]
+    found: dict[tuple[str, int, str], list[Slot]] = {}
+    for method, seed, question_id, expert, suitability, probability in zip(
+        ordered["method"], ordered["seed"], ordered["question_id"], ordered["expert"], *numbers, strict=True
+    ):
+        slot = Slot(pool.experts[expert], float(suitability), float(probability))
+        found.setdefault((method, int(seed), question_id), []).append(slot)
+    return found
+
+
+def labels() -> dict[str, str]:
+    """Name -> label of every method and bound."""
+    return {entry.name: entry.label for entry in (*METHODS, *ORACLES)}
+
+
+def groups() -> dict[str, str]:
+    """Name -> group, for figures: "baselines", "controls" and "bounds"; our own methods are in none."""
+    return {m.name: f"{m.kind}s" for m in (*METHODS, *ORACLES) if m.kind != "method"}
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with what people read beside each column of method names; all its columns stay as they are.
+
+    `method` gets `label`, `baseline` gets `baseline_label`, `against` gets `against_label`. A name that
+    is no method's (an expert, a variant) is its own label.
+    """
+    known = labels()
+    for column, label in _LABEL_OF.items():
+        if column in frame and label not in frame:
+            at = list(frame.columns).index(column) + 1
+            shown = frame[column].map(lambda name: known.get(name, name))
+            frame = pd.concat([frame.iloc[:, :at], shown.rename(label), frame.iloc[:, at:]], axis=1)
+    return frame

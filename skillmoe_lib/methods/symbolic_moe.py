@@ -6,6 +6,7 @@ from skillmoe_lib import prompts
 from skillmoe_lib.aggregation import read_answer, visible_text
 from skillmoe_lib.experts import Expert
 from skillmoe_lib.generation import Program
+from skillmoe_lib.methods.method import Method
 from skillmoe_lib.methods.single import ask
 from skillmoe_lib.questions import Question
 
@@ -21,3 +22,14 @@ def symbolic_moe(
     chains = [visible_text(expert, g) for expert, g in zip(recruited, generations, strict=True)]
     (final,) = yield [prompts.aggregate(question, aggregator, chains, seed=seed)]
     return read_answer(question, aggregator, final)
+
+
+SYMBOLIC_MOE = Method(
+    "symbolic_moe",
+    "Symbolic-MoE",
+    "method",
+    calls="k + 1",
+    citation="Chen et al. 2025, arXiv 2503.05641",
+    program=lambda question, team, seed: symbolic_moe(question, team.recruited, team.aggregator, seed=seed),
+    route="symbolic_moe",
+)

@@ -11,6 +11,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from skillmoe_lib import seeding
 from skillmoe_lib.routing import slots
+from skillmoe_lib.routing.entry import RouterEntry
 from skillmoe_lib.routing.ranked import Array, Ranked, vectors_of
 
 #: All right answers are one answer, however they are written.
@@ -132,3 +133,6 @@ def _answers(scores: pd.DataFrame, grid: pd.DataFrame) -> NDArray[np.str_]:
         found = first.pivot_table(index="question_id", columns="expert", values="answer", aggfunc="first")
         wrong = found.reindex(index=grid.index, columns=grid.columns).fillna("").astype(str)
     return np.where(grid.to_numpy() >= 0.5, RIGHT, wrong.to_numpy(str))
+
+
+COMMITTEE_ROUTER = RouterEntry("embeddings", lambda settings: CommitteeRouter(settings.k))

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skillmoe_lib.profiling.profiles import outcomes
 from skillmoe_lib.routing import slots
+from skillmoe_lib.routing.entry import RouterEntry
 from skillmoe_lib.routing.ranked import Array, Ranked, question_ids_of
 
 
@@ -55,3 +56,7 @@ class RandomRouter(BaseEstimator):  # type: ignore[misc]
         chances = pd.DataFrame(1 / n, index=ids, columns=self.experts_)
         drawn = slots.draw(chances, self.k, seed=seed, replace=self.replace, reserve=np.zeros(n))
         return slots.routes(drawn, chances * np.nan, chances, seed=seed, method=method)
+
+
+TOP_K_ROUTER = RouterEntry("skills", lambda settings: GlobalTopK(settings.k))
+RANDOM_ROUTER = RouterEntry("skills", lambda settings: RandomRouter(settings.k))

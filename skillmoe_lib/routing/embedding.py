@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.routing.entry import RouterEntry
 from skillmoe_lib.routing.ranked import Array, Ranked, vectors_of
 
 
@@ -97,3 +98,13 @@ class LogisticRouter(Ranked):
             for expert in self.experts_
         ]
         return np.column_stack(columns)
+
+
+# Clusters and neighbours are at most as many as there are scored questions.
+CLUSTER_ROUTER = RouterEntry(
+    "embeddings", lambda settings: ClusterRouter(settings.k, n_clusters=min(8, settings.n_scored))
+)
+KNN_ROUTER = RouterEntry(
+    "embeddings", lambda settings: KNNRouter(settings.k, n_neighbors=min(40, settings.n_scored))
+)
+LOGISTIC_ROUTER = RouterEntry("embeddings", lambda settings: LogisticRouter(settings.k))

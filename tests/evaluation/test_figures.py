@@ -106,6 +106,36 @@ def test_accuracy_bars_shows_what_was_not_run():
     assert chart.axes[0].get_title(loc="left") == "toy, n = 0 to 40 questions"
 
 
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with identifiers in `method` and what people read in `label`."""
+    names = {name: name.lower().replace("-", "_").replace(" ", "_") for name in METHODS}
+    return frame.assign(label=frame["method"], method=frame["method"].map(names))
+
+
+def test_labels_are_shown_and_groups_go_by_identifiers():
+    groups = {"debate": "baselines", "instance_oracle": "bounds", "random_3": "controls"}
+    frame = labelled(accuracy_table())
+    (axis,) = figures.accuracy_bars(frame, groups=groups).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "methods", "Symbolic-MoE", "CoT", "baselines", "Debate", "bounds", "Instance oracle", "controls",
+        "Random-3",
+    ]  # fmt: skip
+    (axis,) = figures.status_bars(frame).axes
+    assert {label.get_text() for label in axis.get_yticklabels()} == set(METHODS)
+    (axis,) = figures.accuracy_cost(labelled(summary()), groups=groups).axes
+    assert sorted(texts(axis)) == sorted(METHODS)
+    # A baseline competes; controls and bounds do not.
+    steps = next(line for line in axis.lines if len(line.get_xdata()) > 1)
+    assert steps.get_xdata().tolist() == [0.1, 0.4, 0.9]
+    compared = labelled(compare_table()).assign(baseline="cot", baseline_label="CoT")
+    (axis,) = figures.differences(compared, groups=groups).axes
+    assert axis.get_xlabel() == "accuracy minus CoT (points)"
+    assert "Symbolic-MoE" in [label.get_text() for label in axis.get_yticklabels()]
+    curve = frame.assign(k=[1, 2, 3, 4, 5])
+    (axis,) = figures.learning_curve(curve, x="k").axes
+    assert [line.get_label() for line in axis.lines] == METHODS
+
+
 def test_one_panel_for_each_benchmark():
     both = pd.concat([accuracy_table(), accuracy_table(benchmark="other", accuracy=0.1)])
     chart = figures.accuracy_bars(both)

@@ -16,6 +16,7 @@ from skillmoe_lib.methods.single import Run
 POOL = scenes.pool("ann", "bob", "cid", "dee")
 CHOICE = Choice(("ann", "bob", "cid", "dee"), "dee")
 QUESTION = scenes.question("q1")
+RECRUITED = ("symbolic_moe", "majority_vote", "weighted_vote")
 #: METHOD section 4, and 1: the least and the most calls a question, for routes of three slots.
 CALLS = {
     "symbolic_moe": (4, 4),
@@ -148,7 +149,7 @@ def test_programs_refuse(names, settings, says_):
 
 def test_methods_that_recruit_nobody_need_no_route():
     none = routes({})
-    for name in set(CALLS) - {*lineup.RECRUITED, *lineup.ROUTED}:
+    for name in set(CALLS) - {*RECRUITED, *lineup.ROUTED}:
         assert len(lineup.programs([name], [QUESTION], POOL, none, CHOICE, seeds=[0, 1])) == 2
 
 
@@ -162,6 +163,47 @@ def test_programs_are_keyed_by_method_seed_and_question():
         for seed in (0, 1)
         for question in ("q1", "q2")
     ]
+
+
+def test_entries_are_sound():
+    """What an entry says of itself agrees with the others, and with METHOD section 4."""
+    assert len(set(lineup.labels().values())) == len(lineup.labels()) == len(CALLS) + len(lineup.BOUNDS)
+    for method in lineup.METHODS:
+        assert bool(method.router) == (method.route == method.name != "symbolic_moe"), method.name
+        assert method.route in ("", "symbolic_moe", method.name), method.name
+        low, high = CALLS[method.name]
+        said = {"k + 1": "4", "k": "3", "varies": "3"}.get(method.calls, method.calls)
+        assert said == (str(low) if low == high else f"{low} to {high}"), method.name
+    assert {m.name for m in lineup.METHODS if m.route == "symbolic_moe"} == set(RECRUITED)
+
+
+def test_labels_are_what_people_know_the_methods_by():
+    labels = lineup.labels()
+    assert labels["symbolic_moe"] == "Symbolic-MoE"
+    assert labels["self_consistency"] == "Self-Consistency (5)"
+    assert labels["moa"] == "Mixture-of-Agents"
+    assert labels["instance_oracle"] == "Instance oracle"
+
+
+def test_labelled_puts_labels_beside_names_and_changes_nothing_else():
+    frame = pd.DataFrame({"n": [1, 2], "method": ["moa", "Qwen"], "baseline": "debate", "low": [0.1, 0.2]})
+    shown = lineup.labelled(frame)
+    assert list(shown) == ["n", "method", "label", "baseline", "baseline_label", "low"]
+    assert shown["label"].tolist() == ["Mixture-of-Agents", "Qwen"]
+    assert set(shown["baseline_label"]) == {"Multi-agent debate"}
+    pd.testing.assert_frame_equal(shown[list(frame)], frame)
+    pd.testing.assert_frame_equal(lineup.labelled(shown), shown)
+    other = pd.DataFrame({"way": ["moa"]})
+    assert list(lineup.labelled(other)) == ["way"]
+    assert list(lineup.labelled(frame[:0])) == list(shown)
+
+
+def test_groups_part_what_figures_draw_apart():
+    groups = lineup.groups()
+    assert "symbolic_moe" not in groups
+    assert {name for name, group in groups.items() if group == "controls"} == set(lineup.CONTROLS)
+    assert {name for name, group in groups.items() if group == "bounds"} == set(lineup.BOUNDS)
+    assert groups["debate"] == "baselines"
 
 
 # -- one scheduled run of them all ---------------------------------------------------------------
@@ -190,7 +232,7 @@ def test_who_is_asked_by_each_method():
     rounds = {key.method: scenes.drive(program, different).rounds for key, program in made.items()}
     first = {method: [request.expert for request in asked[0]] for method, asked in rounds.items()}
     last = {method: asked[-1][0].expert for method, asked in rounds.items()}
-    for name in (*lineup.RECRUITED, *lineup.ROUTED):
+    for name in (*RECRUITED, *lineup.ROUTED):
         assert first[name] == ["bob", "cid", "bob"], name
     for name in ("cot_task_best", "best_single", "self_refine"):
         assert first[name] == ["ann"], name

@@ -10,7 +10,7 @@ from skillmoe_lib import methods, prompts
 from skillmoe_lib.answers import extraction
 from skillmoe_lib.answers.extraction import Answer
 from skillmoe_lib.generation import Failure
-from skillmoe_lib.methods import baselines
+from skillmoe_lib.methods import discussion, one_model
 from skillmoe_lib.seeding import generator
 
 CHOICE = scenes.question()
@@ -395,7 +395,7 @@ def test_complexity_does_not_count_thinking():
     ],
 )
 def test_n_steps(chain, n):
-    assert baselines.n_steps(chain) == n
+    assert one_model.n_steps(chain) == n
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_n_steps(chain, n):
     ],
 )  # fmt: skip
 def test_rescaled(p, weight):
-    assert baselines.rescaled(p) == weight
+    assert discussion.rescaled(p) == weight
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Baselines in which answers are discussed: debate, ReConcile, Mixture-of-Agents (METHOD section 4).
+
+Others are shown what follows the thinking only; every turn is a request of its own.
+"""
+
+import re
+from collections.abc import Sequence
+
+from skillmoe_lib import prompts
+from skillmoe_lib.aggregation import read_answer, visible_text, vote
+from skillmoe_lib.answers import canonical
+from skillmoe_lib.experts import Expert
+from skillmoe_lib.generation import Program
+from skillmoe_lib.methods.method import N_TOP, Method
+from skillmoe_lib.methods.single import ask
+from skillmoe_lib.questions import Question
+
+
+def debate(question: Question, expert: Expert, *, seed: int, n_agents: int = 3, rounds: int = 2) -> Program:
+    """Copies of one expert see each other's solutions and answer again; majority (Du et al. 2024).
+
+    n_agents * rounds calls. Every turn is a sample of its own, also where nothing new is in view.
+    """
+    turns = yield ask(question, [expert] * n_agents, seed=seed)
+    for done in range(rounds - 1):
+        texts = [visible_text(expert, turn) for turn in turns]
+        turns = yield [
+            prompts.revise(
+                question, expert, own, texts[:i] + texts[i + 1 :], seed=seed, sample=done * n_agents + i
+            )
+            for i, own in enumerate(texts)
+        ]
+    return vote(question, [read_answer(question, expert, turn) for turn in turns])
+
+
+DEBATE = Method(
+    "debate",
+    "Multi-agent debate",
+    "baseline",
+    calls="6",
+    citation="Du et al. 2024",
+    program=lambda question, team, seed: debate(question, team.best, seed=seed),
+)
+
+
+def reconcile(question: Question, experts: Sequence[Expert], *, seed: int, rounds: int = 2) -> Program:
+    """Different experts discuss with their confidences; weighted vote (Chen et al. 2024).
+
+    n to n * (1 + rounds) calls: a round is held only while answers differ.
+    """
+    turns = yield [prompts.solve_with_confidence(question, e, seed=seed) for e in experts]
+    for i in range(rounds):
+        ballots = [read_answer(question, e, turn) for e, turn in zip(experts, turns, strict=True)]
+        keys = [canonical(question.kind, b.value) if b.value is not None else "no answer" for b in ballots]
+        if len(set(keys)) == 1:
+            break
+        texts = [visible_text(e, turn) for e, turn in zip(experts, turns, strict=True)]
+        groups = {
+            key: [str(confidence(text)) for text, k in zip(texts, keys, strict=True) if k == key]
+            for key in keys
+        }
+        tally = "; ".join(f"{key} (confidence {', '.join(values)})" for key, values in groups.items())
+        turns = yield [prompts.reconcile(question, e, texts, tally, seed=seed, sample=i) for e in experts]
+    ballots = [read_answer(question, e, turn) for e, turn in zip(experts, turns, strict=True)]
+    sure = [confidence(visible_text(e, turn)) for e, turn in zip(experts, turns, strict=True)]
+    return vote(question, ballots, [rescaled(p) for p in sure])
+
+
+RECONCILE = Method(
+    "reconcile",
+    "ReConcile",
+    "baseline",
+    calls="3 to 9",
+    citation="Chen et al. 2024",
+    program=lambda question, team, seed: reconcile(question, team.top, seed=seed),
+    n_experts=N_TOP,
+)
+
+
+def confidence(text: str) -> float:
+    """The last `Confidence: p` (or `p%`) of a text, at most 1; 0 where there is none."""
+    named = re.findall(r"(?i)\bconfidence[\s:=*`]{0,9}(\d{0,9}\.?\d{1,9})(\\?%)?", text)
+    return min(float(named[-1][0]) / (100 if named[-1][1] else 1), 1.0) if named else 0.0
+
+
+def rescaled(p: float) -> float:
+    """ReConcile's weight of a vote given with confidence p (METHOD section 4)."""
+    if p >= 1:
+        return 1.0
+    steps = [(0.6, 0.1), (0.8, 0.3)]
+    return next((weight for limit, weight in steps if p <= limit), 0.5 if p < 0.9 else 0.8)
+
+
+def moa(
+    question: Question, experts: Sequence[Expert], aggregator: Expert, *, seed: int, layers: int = 2
+) -> Program:
+    """Mixture-of-Agents (Wang et al. 2025): layers of proposers, then one aggregator.
+
+    n * layers + 1 calls.
+    """
+    turns = yield ask(question, experts, seed=seed)
+    for i in range(layers - 1):
+        texts = [visible_text(e, turn) for e, turn in zip(experts, turns, strict=True)]
+        turns = yield [prompts.propose(question, e, texts, seed=seed, sample=i) for e in experts]
+    texts = [visible_text(e, turn) for e, turn in zip(experts, turns, strict=True)]
+    (final,) = yield [prompts.aggregate(question, aggregator, texts, seed=seed)]
+    return read_answer(question, aggregator, final)
+
+
+MOA = Method(
+    "moa",
+    "Mixture-of-Agents",
+    "baseline",
+    calls="7",
+    citation="Wang et al. 2025",
+    program=lambda question, team, seed: moa(question, team.top, team.aggregator, seed=seed),
+    n_experts=N_TOP,
+)

@@ -1,0 +1,96 @@
+"""What a method is to the rest of the project: one entry, standing beside its program.
+
+The line-up (`lineup.METHODS`) is a tuple of these entries. Whatever runs, counts, draws or names methods
+reads it, so a new method is its own file and one line of the line-up.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from skillmoe_lib.experts import Expert
+from skillmoe_lib.generation import Program
+from skillmoe_lib.questions import Question
+from skillmoe_lib.routing.entry import RouterEntry
+
+N_TOP = 3  # experts of the multi-agent baselines
+Kind = Literal["method", "baseline", "control"]
+
+
+class Slot(NamedTuple):
+    """An expert that a router gave to a question; suitability and probability are NaN where it has none."""
+
+    expert: Expert
+    suitability: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Team:
+    """Whom a method may ask about one question: what validation chose, and the slots of its route.
+
+    `best` is the most accurate expert on this benchmark's validation questions, `top` the `N_TOP` most
+    accurate from the best down (fewer in a small pool), `best_single` the most accurate over all
+    benchmarks that were validated. `slots` are in slot order; () for a method without a route.
+    """
+
+    best: Expert
+    top: tuple[Expert, ...]
+    best_single: Expert
+    aggregator: Expert
+    slots: tuple[Slot, ...] = ()
+
+    @property
+    def recruited(self) -> list[Expert]:
+        """The experts of the slots; one that holds two slots is there twice."""
+        return [slot.expert for slot in self.slots]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the main table.
+
+    Parameters
+    ----------
+    name
+        Identifier in tables and on the command line.
+    label
+        What people see.
+    kind
+        "method" (the paper's and ours), "baseline", or "control" (of routing).
+    calls
+        Calls a question, as text; k is the number of slots.
+    program
+        (question, team, seed) -> the program of that question.
+    citation
+        Where the method comes from; "" for what is common knowledge.
+    route
+        Whose slots it is given: "" for none, "symbolic_moe", or its own name.
+    router
+        How the routes of its own name are made; None where it has none of its own.
+    n_experts
+        The smallest pool that it can be run with; "k" for as many as there are slots.
+    """
+
+    name: str
+    label: str
+    kind: Kind
+    calls: str
+    program: Callable[[Question, Team, int], Program]
+    citation: str = ""
+    route: str = ""
+    router: RouterEntry | None = None
+    n_experts: int | Literal["k"] = 1
+
+    def left_out(self, n_experts: int, *, k: int) -> str:
+        """Why a pool of so many experts cannot run it with k slots; "" where it can."""
+        needed = k if self.n_experts == "k" else self.n_experts
+        return f"needs {needed} experts; the pool has {n_experts}" if n_experts < needed else ""
+
+
+class Bound(NamedTuple):
+    """What no method can reach by choosing on validation; computed from what the experts answered."""
+
+    name: str
+    label: str
+    kind: Literal["bound"] = "bound"
