@@ -6,7 +6,7 @@ questions only; every generation goes through one scheduler and one store.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.methods.single import Run, every_expert
 from skillmoe_lib.profiling import skills
 from skillmoe_lib.questions.benchmark import Question, as_questions
+from skillmoe_lib.routing import belief
 from skillmoe_lib.routing.skill_router import SkillRouter
 
 
@@ -123,6 +124,37 @@ def choose(scores: pd.DataFrame, examined: Examined) -> Choice:
     order = lineup.ranking(scores)
     aggregator = aggregation.best_candidate(examined.rows) if len(examined.rows) else order[0]
     return Choice(order, aggregator)
+
+
+class Stopping(NamedTuple):
+    """The choice with its thresholds, and what each threshold gave on held-out validation questions:
+    method, threshold, calls, accuracy, n."""
+
+    choice: Choice
+    tried: pd.DataFrame
+
+
+def choose_stopping(
+    choice: Choice, questions: pd.DataFrame, all_skills: pd.DataFrame, scores: pd.DataFrame, *, budget: float
+) -> Stopping:
+    """How sure sequential recruiting must be to stop, for `budget` calls a question on average.
+
+    Chosen on held-out validation questions, for the method and for its control without skills, each by
+    itself; nothing is generated.
+    """
+    asked = split(questions, "validation")
+    known, keyed = split_of(questions, all_skills)["validation"], results.answer_groups(scores, asked)
+    right = {name: set(part["answer"]) for name, part in keyed[keyed["correct"]].groupby("question_id")}
+    open_answers = belief.open_answers(keyed)
+    n_answers = {q.question_id: len(q.choices) or open_answers for q in asked}
+    thresholds, frames = {}, []
+    for name, use_skills in (("sequential", True), ("sequential_without_skills", False)):
+        turns = belief.held_out_turns(belief.BestBySkill(use_skills=use_skills), known, keyed)
+        tried = belief.try_thresholds(turns, right, n_answers)
+        thresholds[name] = belief.choose_threshold(tried, budget=budget).threshold
+        frames.append(tried.assign(method=name))
+    chosen = replace(choice, thresholds=thresholds, open_answers=open_answers)
+    return Stopping(chosen, pd.concat(frames, ignore_index=True))
 
 
 def save_choice(choice: Choice, path: Path) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from skillmoe_lib import answers, tables
 from skillmoe_lib.aggregation.votes import read_answer
+from skillmoe_lib.answers.equivalence import first_equal
 from skillmoe_lib.answers.extraction import Answer
 from skillmoe_lib.evaluation import intervals
 from skillmoe_lib.experts.pool import Expert
@@ -41,6 +42,24 @@ def scores(
         for (key, _, generation, answer), correct in zip(read, grades, strict=True)
     ]
     return tables.check(pd.DataFrame(rows, columns=list(tables.SCORES.columns)), tables.SCORES)
+
+
+def answer_groups(scores: pd.DataFrame, questions: Sequence[Question]) -> pd.DataFrame:
+    """Scores with each answer replaced by the first answer to its question that grading holds equal to it.
+
+    Two answers to a question are then the same if and only if their text is.
+    """
+    kinds = {question.question_id: question.kind for question in questions}
+    same: dict[tuple[str, str], str] = {}
+    for question_id, part in scores.dropna(subset="answer").groupby("question_id"):
+        values = [str(value) for value in part["answer"].unique()]
+        firsts = first_equal(kinds[str(question_id)], values)
+        same |= {(str(question_id), value): values[i] for value, i in zip(values, firsts, strict=True)}
+    found = [
+        None if pd.isna(answer) else same[str(question_id), str(answer)]
+        for question_id, answer in zip(scores["question_id"], scores["answer"], strict=True)
+    ]
+    return scores.assign(answer=pd.array(found, dtype="string"))
 
 
 def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:

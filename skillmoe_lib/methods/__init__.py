@@ -12,6 +12,7 @@ lists the entries and makes the programs of a run. `single` is what methods are 
 from skillmoe_lib.methods.discussion import confidence, debate, moa, reconcile
 from skillmoe_lib.methods.method import Method, Slot, Team
 from skillmoe_lib.methods.one_model import best_of_n, complexity_vote, cot, fusion_of_n, self_refine
+from skillmoe_lib.methods.sequential import sequential
 from skillmoe_lib.methods.single import Run, Single, ask, every_expert, single
 from skillmoe_lib.methods.symbolic_moe import symbolic_moe
 from skillmoe_lib.methods.voting import majority_vote
@@ -34,6 +35,7 @@ __all__ = [
     "moa",
     "reconcile",
     "self_refine",
+    "sequential",
     "single",
     "symbolic_moe",
 ]

@@ -6,8 +6,8 @@ entry to `voting`. All choices come from validation: the best expert, the top th
 routes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -16,12 +16,14 @@ from skillmoe_lib.experts import Pool
 from skillmoe_lib.generation import Program
 from skillmoe_lib.methods import discussion, one_model, voting
 from skillmoe_lib.methods.method import N_TOP, Bound, Method, Slot, Team
+from skillmoe_lib.methods.sequential import SEQUENTIAL, SEQUENTIAL_WITHOUT_SKILLS
 from skillmoe_lib.methods.single import Run
 from skillmoe_lib.methods.symbolic_moe import SYMBOLIC_MOE
 from skillmoe_lib.questions import Question
 
 METHODS: tuple[Method, ...] = (
     SYMBOLIC_MOE,
+    SEQUENTIAL,
     voting.MAJORITY_VOTE,
     voting.WEIGHTED_VOTE,
     one_model.COT_TASK_BEST,
@@ -37,6 +39,7 @@ METHODS: tuple[Method, ...] = (
     one_model.COMPLEXITY_VOTE,
     voting.RANDOM_K,
     voting.TOP_K,
+    SEQUENTIAL_WITHOUT_SKILLS,
     voting.CONFIDENCE_SIZED,
     voting.CLUSTER,
     voting.KNN,
@@ -54,12 +57,18 @@ _LABEL_OF = {"method": "label", "baseline": "baseline_label", "against": "agains
 
 @dataclass(frozen=True)
 class Choice:
-    """What validation chose: experts from the most accurate down, the aggregator, and the best expert
-    over all benchmarks that were validated (`best_single`; the same as the first where there is one)."""
+    """What validation chose.
+
+    `ranking`: experts from the most accurate down. `best_single`: the best expert over all benchmarks that
+    were validated (the first of the ranking where there is one). `thresholds`: how sure each sequential
+    method must be to stop, by its name; `open_answers` as in `Team`.
+    """
 
     ranking: tuple[str, ...]
     aggregator: str
     best_single: str = ""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    open_answers: float = 1001.0
 
     @property
     def task_best(self) -> str:
@@ -142,18 +151,20 @@ def programs(
                     raise SkillmoeError(
                         f"no route of {method.route!r} for question {question.question_id!r}, seed {seed}"
                     )
-                team = _team(pool, choice, slots.get(key, ()))
+                team = _team(pool, choice, slots.get(key, ()), method.name)
                 made[Run(method.name, seed, question.question_id)] = method.program(question, team, seed)
     return made
 
 
-def _team(pool: Pool, choice: Choice, slots: Sequence[Slot]) -> Team:
+def _team(pool: Pool, choice: Choice, slots: Sequence[Slot], method: str) -> Team:
     return Team(
         best=pool.experts[choice.task_best],
         top=tuple(pool.experts[name] for name in choice.ranking[:N_TOP]),
         best_single=pool.experts[choice.best_single or choice.task_best],
         aggregator=pool.experts[choice.aggregator],
         slots=tuple(slots),
+        threshold=choice.thresholds.get(method, 1.0),
+        open_answers=choice.open_answers,
     )
 
 

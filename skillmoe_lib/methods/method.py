@@ -32,6 +32,8 @@ class Team:
     `best` is the most accurate expert on this benchmark's validation questions, `top` the `N_TOP` most
     accurate from the best down (fewer in a small pool), `best_single` the most accurate over all
     benchmarks that were validated. `slots` are in slot order; () for a method without a route.
+    `threshold` is how sure sequential recruiting must be to stop; `open_answers` stands for the number of
+    possible answers where a question has no choices (`routing.belief.open_answers`).
     """
 
     best: Expert
@@ -39,6 +41,8 @@ class Team:
     best_single: Expert
     aggregator: Expert
     slots: tuple[Slot, ...] = ()
+    threshold: float = 1.0
+    open_answers: float = 1001.0
 
     @property
     def recruited(self) -> list[Expert]:

@@ -2,7 +2,8 @@
 
 `skill_router` is the paper's recruiting (METHOD 1.4 and 1.5); `slots` draws from its probabilities;
 `controls`, `embedding` and `committee` are what it is compared with (`ranked` is what these share);
-`confidence` sizes the team by probability. `entry` says how a method's router is made.
+`confidence` sizes the team by probability; `tuning` chooses settings on validation; `belief` is the
+reasoning of sequential recruiting. `entry` says how a method's router is made.
 """
 
 from skillmoe_lib.routing.committee import CommitteeRouter

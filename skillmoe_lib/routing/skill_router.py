@@ -68,16 +68,17 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
         - "released": p in proportion to gamma (of shifted, squared totals) times S, over experts with
           S > 0; if there is none, S is shifted by -min + 1 over all. No temperature. A question
           without skills: uniform.
-        - "fixed": w = S + (prior + n_q - n) * (2 a - 1), softmax(w / temperature), where a is the
-          expert's accuracy on all of validation (posterior mean under a uniform prior), n the answers
-          behind its S and n_q the most that any expert has there. In words: to the skills' evidence we
-          add `prior` imagined answers of the expert's overall accuracy, and one for each answer that
-          was not run. A sum needs no sign: it is defined for any totals, grows with S and with a (so
-          an expert is never ranked above one that dominates it), shrinks what rests on few answers
-          toward overall accuracy, and leaves that alone where a question has no skill. It counts in
-          answers, as S does, so the paper's temperature keeps its meaning.
+        - "fixed": w = (S + (prior + n_q - n) * (2 a - 1)) / n_experts, softmax(w / temperature), where a
+          is the expert's accuracy on all of validation (posterior mean under a uniform prior), n the
+          answers behind its S and n_q the most that any expert has there. In words: to the skills'
+          evidence we add `prior` imagined answers of the expert's overall accuracy, and one for each
+          answer that was not run. A sum needs no sign: it is defined for any totals, grows with S and
+          with a (so an expert is never ranked above one that dominates it), shrinks what rests on few
+          answers toward overall accuracy, and leaves that alone where a question has no skill. Divided
+          by the number of experts it is on the scale of gamma * S, whose gamma is near 1 / n_experts, so
+          that a temperature means the same in both formulas.
     temperature
-        Of the softmax, in answers; "released" ignores it.
+        Of the softmax; "released" ignores it. The paper's is 0.5; `tuning` chooses one on validation.
     replace
         Draw with replacement (an expert drawn twice answers twice). Without, experts of probability
         zero fill up the slots in order of competency.
@@ -275,13 +276,12 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
         return counts.reindex(index=rows, columns=self.profile_.columns, fill_value=0.0)
 
     def _fixed(self, counts: pd.DataFrame, local: Array) -> Array:
-        """Relevance of formula "fixed", in answers, question x expert."""
+        """Relevance of formula "fixed", question x expert, on the scale of gamma * S."""
         net = 2 * self.accuracy_.to_numpy() - 1
-        if self.use == "global":
-            return 0 * local + self.prior * net
         n = (counts @ self.n_.T).to_numpy()
         filled = local + (n.max(axis=1, keepdims=True) - n) * net
-        return np.asarray(filled if self.use == "local" else filled + self.prior * net)
+        answers = {"global": 0 * local + self.prior * net, "local": filled, "both": filled + self.prior * net}
+        return np.asarray(answers[self.use] / len(self.experts_))
 
 
 def _used(gamma: Array, local: Array, use: Use) -> Array:

@@ -1,0 +1,101 @@
+"""Presets: one switch for everything in which the paper, its released code and this project differ.
+
+docs/method.md lists the differences with their sources. `paper` is the method as the paper describes it;
+`released` is what the authors' code of March 2025 does, faults included; `skillmoe` is what we would do.
+A verdict against a published figure is given for `paper` alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from skillmoe_lib.errors import unknown
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How experts are asked and how what they write is read, where the released code departs.
+
+    Parameters
+    ----------
+    prompt_wrapped_twice
+        At test time the prompt, instruction included, is put into the prompt's frame once more.
+    extractor
+        How a letter is read: by our "rules", or as "released": the last capital letter anywhere.
+    cut_thinking_shown
+        A reasoning model's text that was cut before `</think>` is read and passed on whole.
+    letter_asked_of_aggregator
+        Aggregators of mathematics are asked for "(X)", as for choices.
+    items
+        How aggregators are examined: "published" shows them chains as at test time and grades as there;
+        "released" puts the question first, keeps the think text, shows missing chains as empty strings,
+        and compares answers as strings.
+    gold_first
+        Mathematics is compared as (gold, answer), as math-verify asks; the released code swaps the two.
+    seed_reaches_engine
+        Each seed samples anew. In the released code no seed reaches the engine, so that seeds differ in
+        who is recruited alone.
+    """
+
+    prompt_wrapped_twice: bool = False
+    extractor: Literal["rules", "released"] = "rules"
+    cut_thinking_shown: bool = False
+    letter_asked_of_aggregator: bool = False
+    items: Literal["published", "released"] = "published"
+    gold_first: bool = True
+    seed_reaches_engine: bool = True
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A name, the settings of `SkillRouter` that it stands for, and its conventions.
+
+    `tuned`: temperature and prior are chosen on validation (`routing.tuning`).
+    """
+
+    name: str
+    router: Mapping[str, Any]
+    conventions: Conventions = field(default_factory=Conventions)
+    tuned: bool = False
+
+
+PAPER = Preset(
+    "paper",
+    MappingProxyType(
+        {
+            "formula": "published", "temperature": 0.5, "trim": 0.05, "refill": "slots", "replace": True,
+            "expert_order": "name",
+        }
+    ),
+)  # fmt: skip
+RELEASED = Preset(
+    "released",
+    MappingProxyType(
+        {"formula": "released", "trim": 0.0, "refill": "slots", "replace": True, "expert_order": "as_given"}
+    ),
+    Conventions(
+        prompt_wrapped_twice=True,
+        extractor="released",
+        cut_thinking_shown=True,
+        letter_asked_of_aggregator=True,
+        items="released",
+        gold_first=False,
+        seed_reaches_engine=False,
+    ),
+)
+SKILLMOE = Preset(
+    "skillmoe",
+    MappingProxyType(
+        {"formula": "fixed", "trim": 0.05, "refill": "slots", "replace": True, "expert_order": "name"}
+    ),
+    tuned=True,
+)
+PRESETS: Mapping[str, Preset] = MappingProxyType({p.name: p for p in (PAPER, RELEASED, SKILLMOE)})
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of this name; a `SkillmoeError` names those there are."""
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name]

@@ -1,0 +1,240 @@
+"""What the answers heard so far say, and whom to ask next: the reasoning of sequential recruiting.
+
+docs/method.md 5; ours. Kin: Wald's sequential test (1945), which stops when the evidence is enough; Dawid and
+Skene (1979), who weigh answers by the accuracy of those who give them; cascades such as FrugalGPT (2023).
+
+`BestBySkill` estimates how accurate each expert is on a question's skills, and so the order in which experts
+are asked. `Belief` adds up what they answer. `choose_threshold` finds, on validation, how sure is sure enough
+for an average number of calls.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from skillmoe_lib import seeding
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.profiling.profiles import outcomes, profile
+from skillmoe_lib.routing import slots
+from skillmoe_lib.routing.entry import RouterEntry
+from skillmoe_lib.routing.ranked import Array, Ranked
+
+#: Accuracies are kept within these bounds, so that no single answer settles a question.
+LEAST, MOST = 0.05, 0.95
+#: Thresholds tried on validation.
+THRESHOLDS = tuple(round(0.30 + 0.01 * i, 2) for i in range(70))
+
+
+class Belief:
+    """How probable each answer is, given who gave which.
+
+    An expert of accuracy a that answers y adds log a - log((1 - a) / (m - 1)) to the score of y: the log of
+    how much likelier y is if it is right than if it is one of m - 1 wrong answers, all equally likely. The
+    belief is the softmax of the scores over all m answers; those that nobody gave have score 0.
+
+    Parameters
+    ----------
+    n_answers
+        m, the number of choices. For open answers (`open_answers`) it need not be whole.
+    """
+
+    def __init__(self, n_answers: float) -> None:
+        if not n_answers > 1:
+            raise SkillmoeError(f"n_answers must be above 1, given {n_answers}")
+        self.n_answers = n_answers
+        self.scores: dict[str, float] = {}
+
+    def hear(self, answer: str | None, accuracy: float) -> None:
+        """Take an answer into account; None (no answer found) says nothing."""
+        if answer is not None:
+            a = min(max(accuracy, LEAST), MOST)
+            weight = math.log(a) - math.log((1 - a) / (self.n_answers - 1))
+            self.scores[answer] = self.scores.get(answer, 0.0) + weight
+
+    @property
+    def answer(self) -> str | None:
+        """The most probable of the answers given; of equals the one that was given first."""
+        return max(self.scores, key=self.scores.__getitem__) if self.scores else None
+
+    @property
+    def probability(self) -> float:
+        """How probable `answer` is; 0 where there is none."""
+        if not self.scores:
+            return 0.0
+        top = max(self.scores.values())
+        given = sum(math.exp(score - top) for score in self.scores.values())
+        return 1 / (given + max(0.0, self.n_answers - len(self.scores)) * math.exp(-top))
+
+
+class BestBySkill(Ranked):
+    """Experts by their accuracy on a question's skills, best first.
+
+    a_e(q) = (r + kappa a_e) / (n + kappa): of n validation answers of the expert on q's skills r were right,
+    and a_e = (r_all + 1) / (n_all + 2) is its accuracy on all of validation. So kappa imagined answers of
+    its overall accuracy stand beside those that were given. An answer counts once for each skill that its
+    question shares with q.
+
+    Parameters
+    ----------
+    k
+        The most experts asked about a question; None is all.
+    kappa
+        Weight of the overall accuracy, in answers.
+    use_skills
+        Without: a_e alone, the same order for every question (a control).
+    """
+
+    def __init__(self, k: int | None = None, *, kappa: float = 40.0, use_skills: bool = True) -> None:
+        self.k = k
+        self.kappa = kappa
+        self.use_skills = use_skills
+
+    def fit(self, X: pd.DataFrame, scores: pd.DataFrame) -> "BestBySkill":
+        """Learn from a Skills frame and a Scores frame of the validation questions."""
+        if not self.kappa > 0:
+            raise SkillmoeError(f"kappa must be above 0, given {self.kappa}")
+        grid = outcomes(scores)
+        if self.k is not None:
+            slots.check_k(self.k, grid.shape[1], replace=False)
+        self.experts_ = list(grid.columns)
+        self.accuracy_ = (grid.sum() + 1) / (grid.notna().sum() + 2)
+        self.right_ = self.n_ = pd.DataFrame(index=self.experts_, dtype=float)
+        if self.use_skills:
+            counted = profile(X, scores)
+            counted["right"] = (counted["n"] + counted["score"]) / 2
+            wide = counted.pivot_table(index="expert", columns="skill", values=["right", "n"], fill_value=0)
+            wide = wide.reindex(self.experts_, fill_value=0).astype(float)
+            self.right_, self.n_ = wide["right"], wide["n"]
+        return self
+
+    def _estimate(self, X: pd.DataFrame, ids: pd.Index) -> Array:
+        overall = self.accuracy_.to_numpy()
+        if not self.use_skills:
+            return np.tile(overall, (len(ids), 1))
+        known = X[X["skill"].isin(self.right_.columns)]
+        counts = pd.crosstab(known["question_id"], known["skill"]).astype(float)
+        counts = counts.reindex(index=ids, columns=self.right_.columns, fill_value=0.0)
+        right, n = counts.to_numpy() @ self.right_.to_numpy().T, counts.to_numpy() @ self.n_.to_numpy().T
+        return np.asarray((right + self.kappa * overall) / (n + self.kappa))
+
+
+#: How the line-up makes the routers of sequential recruiting.
+BY_SKILL = RouterEntry("skills", lambda _: BestBySkill())
+OVERALL = RouterEntry("skills", lambda _: BestBySkill(use_skills=False))
+
+
+class Asked(NamedTuple):
+    """Where asking one after the other ended: the answer (None if nobody gave one) and the calls made."""
+
+    answer: str | None
+    calls: int
+
+
+def ask_in_turn(
+    answers: Iterable[str | None], accuracies: Iterable[float], *, n_answers: float, threshold: float
+) -> Asked:
+    """Hear answers in order until the belief in one reaches the threshold, or there are no more."""
+    belief, calls = Belief(n_answers), 0
+    for calls, (answer, accuracy) in enumerate(zip(answers, accuracies, strict=True), start=1):  # noqa: B007
+        belief.hear(answer, accuracy)
+        if belief.probability >= threshold:
+            break
+    return Asked(belief.answer, calls)
+
+
+def open_answers(scores: pd.DataFrame) -> float:
+    """m for open answers: one more than the reciprocal of the chance that two wrong answers agree.
+
+    Counted over pairs of experts that both answered a validation question wrongly; at most 1,000, also
+    where no two agree.
+    """
+    wrong = scores[~scores["correct"].astype(bool) & scores["answer"].notna()]
+    n_wrong = wrong.groupby("question_id").size()
+    alike = wrong.groupby(["question_id", "answer"]).size()
+    n_pairs, n_alike = (n_wrong * (n_wrong - 1)).sum(), (alike * (alike - 1)).sum()
+    return 1 + (min(1000.0, float(n_pairs / n_alike)) if n_alike else 1000.0)
+
+
+def recorded_turns(
+    routes: pd.DataFrame, scores: pd.DataFrame
+) -> dict[str, tuple[list[str | None], list[float]]]:
+    """Question id -> the answers on record of the experts in its route, in order, and their accuracies."""
+    first = scores.drop_duplicates(["question_id", "expert"])[["question_id", "expert", "answer"]]
+    asked = routes.merge(first, on=["question_id", "expert"], how="left").sort_values(["question_id", "slot"])
+    answers = asked["answer"].astype(object).where(asked["answer"].notna(), None)
+    asked = asked.assign(answer=answers)
+    return {
+        str(question_id): (part["answer"].tolist(), part["suitability"].astype(float).tolist())
+        for question_id, part in asked.groupby("question_id", sort=False)
+    }
+
+
+def held_out_turns(
+    router: BestBySkill, skills: pd.DataFrame, scores: pd.DataFrame, *, n_folds: int = 5, seed: int = 0
+) -> dict[str, tuple[list[str | None], list[float]]]:
+    """`recorded_turns` of validation questions, each routed by what the other folds teach."""
+    ids = sorted(scores["question_id"].unique())
+    fold = pd.Series([seeding.stable_seed("fold", seed, name) % n_folds for name in ids], index=ids)
+    turns: dict[str, tuple[list[str | None], list[float]]] = {}
+    for part in sorted(fold.unique()):
+        held = fold.index[fold == part]
+        rest = scores[~scores["question_id"].isin(held)]
+        if rest.empty:
+            raise SkillmoeError(
+                f"choosing a threshold takes at least 2 validation questions, given {len(ids)}"
+            )
+        fitted = clone(router).fit(skills, rest)
+        turns |= recorded_turns(fitted.route(skills, question_ids=held), scores)
+    return turns
+
+
+class Threshold(NamedTuple):
+    """A threshold and what it gave on held-out validation questions: mean calls, accuracy, and n."""
+
+    threshold: float
+    calls: float
+    accuracy: float
+    n: int
+
+
+def try_thresholds(
+    turns: Mapping[str, tuple[Sequence[str | None], Sequence[float]]],
+    right: Mapping[str, set[str]],
+    n_answers: Mapping[str, float],
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> pd.DataFrame:
+    """Mean calls and accuracy of each threshold on recorded turns: threshold, calls, accuracy, n.
+
+    `right` holds the answers to each question that were graded right.
+    """
+    rows = []
+    for threshold in thresholds:
+        ends = {
+            name: ask_in_turn(answers, accuracies, n_answers=n_answers[name], threshold=threshold)
+            for name, (answers, accuracies) in turns.items()
+        }
+        hits = [end.answer in right.get(name, set()) for name, end in ends.items()]
+        calls = [end.calls for end in ends.values()]
+        rows.append(Threshold(threshold, float(np.mean(calls)), float(np.mean(hits)), len(ends)))
+    return pd.DataFrame(rows, columns=list(Threshold._fields))
+
+
+def choose_threshold(tried: pd.DataFrame, *, budget: float) -> Threshold:
+    """The highest threshold whose mean calls are within the budget: as sure as the budget allows.
+
+    Raises
+    ------
+    SkillmoeError
+        Where even the lowest threshold takes more calls than that (a budget below 1, most often).
+    """
+    within = tried[tried["calls"] <= budget + 1e-9]
+    if within.empty:
+        least = tried["calls"].min()
+        raise SkillmoeError(f"budget must be at least {least:.2f} calls a question here, given {budget}")
+    best = within.loc[within["threshold"].idxmax()]
+    return Threshold(float(best["threshold"]), float(best["calls"]), float(best["accuracy"]), int(best["n"]))
