@@ -86,9 +86,14 @@ class MathProcess:
 
 def serve() -> None:
     """Answer the lines of stdin until it is closed."""
+    from dataclasses import replace
+
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-    forms = [LatexExtractionConfig(), ExprExtractionConfig()]
+    # Units are off already (`notation`); here a variable would be one: "2t" would be 2.
+    latex = LatexExtractionConfig()
+    latex = replace(latex, normalization_config=replace(latex.normalization_config, units=False))
+    forms = [latex, ExprExtractionConfig()]
 
     def parsed(text: str) -> list[Any]:
         return list(parse(f"${text}$", forms, parsing_timeout=None, raise_on_error=True))

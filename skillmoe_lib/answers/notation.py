@@ -96,7 +96,7 @@ _SIGNS = str.maketrans(
         "∞": r"\infty ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "×": r"\times ", "÷": r"\div ",
         "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ",
         "∈": r"\in ", "∅": r"\emptyset ", "°": r"^\circ ", "≈": r"\approx ", "ℝ": r"\mathbb{R}", "−": "-",
-        "‒": "-", "…": r"\ldots ", "⋯": r"\ldots ", "′": "'", "″": "''", "→": r"\to ", "∣": "|", "∶": ":",
+        "‒": "-", "…": r"\ldots ", "⋯": r"\ldots ", "′": "'", "″": "''", "→": r"\to ", "∣": "|", "∶": ":", "⁄": "/", "º": r"^\circ ",
     }
 )  # fmt: skip
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
@@ -115,7 +115,7 @@ _SLASH = r"(\d{1,60})\s*/\s*(\d{1,60})"
 _REPEATING = r"(\d{1,60}\.\d{0,60})(?:\\(?:overline|bar|dot)\s*\{?(\d{1,60})\}?|\((\d{1,60})\))"
 #: "0.333...", "0.1212...": one digit three times or a block twice, then dots.
 _AND_SO_ON = r"(\d{1,20}\.\d{0,20}?)(?:(\d)\2\2+|(\d{2,9})\3+)\s*\\ldots"
-_BASE = r"(\d[0-9A-F]{0,60})(?:_\{?\s*(\d{1,2})\s*\}?|,? \(?(?:in )?base (\d{1,2})\)?)"
+_BASE = r"(\d[0-9A-F]{0,60}|[0-9A-F]{2,60})(?:_\{?\s*(\d{1,2})\s*\}?|,? \(?(?:in )?base (\d{1,2})\)?)"
 
 
 def _in_base(match: re.Match[str]) -> Fraction | None:
@@ -192,11 +192,18 @@ _REMARK = (
     r"(?:[,;(]?\s*(?:and |but )?not\b.*|[,;]?\s*(?:because|since|rather than|instead of)\b.*"
     r"|[,;]\s*(?:as|which|so|hence|thus)\b.*|\((?!\s*p?mod)[^()\d\\=<>+*/^]{3,60}\))"
 )
-_AFTER = re.compile(rf"\s*(?:{_UNIT})?\s*(?:{_REMARK})?[\s.,;:!?*]*(?:\\ldots)?\s*")
+_AFTER = re.compile(rf"\s*(?:{_UNIT})?\s*(?:{_REMARK})?[\s.,;:?*]*(?:\\ldots)?\s*")
 _COMPOUND = re.compile(
     rf"\d\s*{_UNIT},?\s*(?:and\s+)?\d+(?:\.\d+)?\s*{_UNIT}|\d\s*'\s*\d|\bremainder\b|\d_\{{?\d"
     r"|\A\d{4}-\d\d?-\d\d?\Z|\A[\d\s./+-]*\d\s+\d[\d\s./+-]*\Z",
     re.I,
+)
+_NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    " seventeen eighteen nineteen twenty"
+).split()
+_BOUND = re.compile(
+    r"\A(?:[<>]|\\[lgn]eq?(?![a-z]))|\d\s*(?:\+|''?)\Z|\bor (?:more|less|fewer|greater)\b", re.I
 )
 _DOTS = re.compile(r"\\[lcdv]?dots(?![a-zA-Z])")
 _FUNCTION_NAMES = (
@@ -204,7 +211,7 @@ _FUNCTION_NAMES = (
     r"|phi|infty|infinity"
 )
 _FUNCTION = re.compile(rf"(?<![\\a-zA-Z])({_FUNCTION_NAMES})(?![a-zA-Z])")
-_PROSE = re.compile(rf"[A-Za-z][A-Za-z' .,-]*[A-Za-z]\.?")
+_PROSE = re.compile(r"[A-Za-z][A-Za-z' .,-]*[A-Za-z]\.?")
 _LONG_WORD = re.compile(rf"(?<![a-zA-Z])(?!(?:{_FUNCTION_NAMES}|sqrt)(?![a-zA-Z]))[a-zA-Z]{{4,}}")
 _TEXT_UNIT = re.compile(
     rf"(?<=[\w)}}\]\s%])\s*\\(?:text(?:bf|it|rm|normal)?|math(?:rm|it|bf)|mbox)\s*\{{[\s~]*{_UNIT}\s*\}}{_POWER}\s*\Z"
@@ -219,9 +226,12 @@ def mathematics(value: str) -> Mathematics:
     flat = " ".join(_SPACE.sub(" ", _repeated(lambda t: _STYLED.sub(r" \1 ", t), latex)).split())
     if (number := _read_number(flat)) is not None:
         return number
+    if flat.casefold() in _NUMBER_WORDS:
+        value = _NUMBER_WORDS.index(flat.casefold())
+        return Mathematics(str(value), Fraction(value))
     if _PROSE.fullmatch(flat) and (_LONG_WORD.search(flat) or _STYLED.search(latex)):
         return Mathematics(flat.rstrip("."), is_words=True)
-    if _COMPOUND.search(flat) or _DOTS.search(flat):
+    if _COMPOUND.search(flat) or _BOUND.search(flat) or _DOTS.search(flat):
         return Mathematics(flat, is_opaque=True)
     return Mathematics(_for_math_verify(latex))
 
@@ -232,14 +242,19 @@ def _tidy(value: str) -> str:
         lambda m: f"^{{{unicodedata.normalize('NFKC', m[0])}}}", value.translate(_QUOTES)
     )
     text = _SUBSCRIPTS.sub(lambda m: f"_{{{unicodedata.normalize('NFKC', m[0])}}}", text)
+    text = re.sub(r"\A\s*–(?=\s*[\d.\\])", "-", text)
     text = _VULGAR.sub(lambda m: f" {unicodedata.normalize('NFKC', m[0]).replace('⁄', '/')} ", text)
     text = unicodedata.normalize("NFKC", text.translate(_SIGNS)).translate(_SIGNS)
     text = _GREEK.sub(lambda m: f"\\{_greek_name(m[0])} ", text)
     text = re.sub(r"</s>|<\|[^|<>]*\|>|<<[^<>]*>>", "", text).replace("{,}", ",").replace("\\%", "%")
     text = re.sub(r"\\left(?![a-z])|\\right(?![a-z])|\\!\s*", "", _SWITCH.sub("", text))
     text = re.sub(r"(?<=\d)\\[,;: ]\s*(?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"\.\.\.+", r"\\ldots ", text).replace("\\$", "$")
-    text = _repeated(lambda t: _unwrapped(re.sub(r"\A[*\s]+|(?:[.,;:*\s`\"]|\\+(?=\s*\Z))+\Z", "", t)), text)
+    text = re.sub(r"\\([lgn])e(?![a-z])", r"\\\1eq", re.sub(r"\.\.\.+", r"\\ldots ", text)).replace(
+        "\\$", "$"
+    )
+    text = _repeated(
+        lambda t: _unwrapped(re.sub(r"\A[*\s`\"]+|(?:[.,;:*\s`\"]|\\+(?=\s*\Z))+\Z", "", t)), text
+    )
     text = re.sub(r"\$(?!\s*[\d.-])", "", re.sub(r"\\(?:boxed|fbox|underline)\s*\{(.*)\}", r"\1", text))
     text = re.sub(r"(?<=[\d)}])\s*-\s*\+|\+\s*-", "-", text)
     return text.strip()
@@ -280,7 +295,7 @@ def _read_number(flat: str) -> Mathematics | None:
 
 def _for_math_verify(latex: str) -> str:
     """What math-verify reads rightly: no units, no currency, functions and roots as LaTeX commands."""
-    text = re.sub(rf"[,;(]\s*(?:and |but )?not\b.*\Z|(?<=\S) (?:and |but )not\b.*\Z", "", latex)
+    text = re.sub(r"[,;(]\s*(?:and |but )?not\b.*\Z|(?<=\S) (?:and |but )not\b.*\Z", "", latex)
     text = re.sub(
         r"(?<!\\)\bexp\s*\(([^()]*)\)|\\exp\s*\(([^()]*)\)", lambda m: f"e^{{{m[1] or m[2]}}}", text
     )
@@ -290,5 +305,7 @@ def _for_math_verify(latex: str) -> str:
     )
     text = re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})(?![\w.])", r"\1 \\times 10^{\2}", text)
     text = re.sub(r"(?<![\d.])(\d+)\.0+(?!\d)", r"\1", text)
+    # math-verify knows the imaginary unit only where it stands alone.
+    text = re.sub(r"(?<=\d)i(?![a-zA-Z])", " i", re.sub(r"(?<![\d.])1i(?![a-zA-Z])", "i", text))
     text = _WORD_UNIT.sub("", _TEXT_UNIT.sub("", text))
     return re.sub(_CURRENCY, "", text).strip()
