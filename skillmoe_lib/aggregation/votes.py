@@ -6,7 +6,7 @@ METHOD 1.7: only the text after the last `</think>` is shown.
 from collections.abc import Sequence
 
 from skillmoe_lib import answers
-from skillmoe_lib.answers.equivalence import canonical
+from skillmoe_lib.answers.equivalence import first_equal
 from skillmoe_lib.answers.extraction import Answer
 from skillmoe_lib.experts.pool import Expert
 from skillmoe_lib.generation import Generation
@@ -28,16 +28,16 @@ def visible_text(expert: Expert, generation: Generation) -> str:
 def vote(question: Question, ballots: Sequence[Answer], weights: Sequence[float] | None = None) -> Answer:
     """The answer with the most (weight of) votes; a tie goes to the one that was given first.
 
-    Ballots without an answer do not vote. If none has one, the status is that of the first ballot that
-    was run: a vote counts as not run only where no ballot was.
+    Ballots with the same answer, by the notion that grading has, vote together, and the first of them is
+    returned. Ballots without an answer do not vote. If none has one, the status is that of the first
+    ballot that was run: a vote counts as not run only where no ballot was.
     """
-    sums: dict[str, float] = {}
-    first: dict[str, Answer] = {}
-    for ballot, weight in zip(ballots, weights or [1.0] * len(ballots), strict=True):
-        if ballot.value is not None:
-            key = canonical(question.kind, ballot.value)
-            sums[key] = sums.get(key, 0.0) + weight
-            first.setdefault(key, ballot)
+    weighed = list(zip(ballots, weights or [1.0] * len(ballots), strict=True))
+    given = [(ballot, weight) for ballot, weight in weighed if ballot.value is not None]
+    groups = first_equal(question.kind, [ballot.value for ballot, _ in given if ballot.value is not None])
+    sums: dict[int, float] = {}
+    for first, (_, weight) in zip(groups, given, strict=True):
+        sums[first] = sums.get(first, 0.0) + weight
     if sums:
-        return first[max(sums, key=sums.__getitem__)]
+        return given[max(sums, key=sums.__getitem__)][0]
     return next((ballot for ballot in ballots if ballot.status != "not_run"), ballots[0])

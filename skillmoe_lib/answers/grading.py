@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from skillmoe_lib.answers.equivalence import canonical, equivalent_many
 from skillmoe_lib.answers.extraction import Answer
+from skillmoe_lib.answers.notation import plain_text
 from skillmoe_lib.questions import Question
 from skillmoe_lib.questions.sources import checker_correct
 
@@ -37,5 +38,7 @@ def grade_many(pairs: Sequence[tuple[Question, Answer]]) -> list[bool]:
 def _checked(question: Question, value: str) -> bool:
     if question.checker == "{}":
         return False
-
-    return checker_correct(question.checker, value)
+    plain = plain_text(value)
+    return checker_correct(question.checker, value) or (
+        plain != value and checker_correct(question.checker, plain)
+    )

@@ -1,0 +1,127 @@
+r"""A process of its own in which math-verify compares, so that it can be ended when it hangs.
+
+math-verify (Hugging Face) cannot run in threads, and keeps its time limits by signals, which a long integer
+power never hears: `9^{9^{9^{9}}}` blocks its process for good. docs/decisions/0005-comparing-answers.md says
+why this is not a pool of a library. The file is both sides: imported, it is the caller's `MathProcess`; run
+as a script, which imports nothing of this package, it reads lines of JSON [gold, answer] and writes lines
+{"equal": bool} or {"error": str}.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+START_LIMIT_S = 120.0
+
+
+class MathProcess:
+    """The process that compares; started when first needed, and again after it was ended."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+        self._lock = threading.Lock()
+
+    def compare(self, gold: str, answer: str, timeout_s: float) -> bool | str:
+        """True, False, or in words why the two could not be compared."""
+        with self._lock:
+            reply = self._ask(self._running(), json.dumps([gold, answer]), timeout_s)
+            return reply["equal"] if "equal" in reply else str(reply["error"])
+
+    def _running(self) -> subprocess.Popen[str]:
+        # A forked copy of this process must not share its parent's.
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self.stop()
+            self._owner = os.getpid()
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONUTF8": "1"},
+            )
+            # A first comparison that loads what later ones need, outside their time limit.
+            warm_up = json.dumps(["x^2+2x+1", "(x+1)^2"])
+            if "error" in (reply := self._ask(self._process, warm_up, START_LIMIT_S)):
+                raise RuntimeError(f"the process that compares answers does not start: {reply['error']}")
+        return self._process
+
+    def _ask(self, process: subprocess.Popen[str], line: str, timeout_s: float) -> dict[str, Any]:
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_s, expire)
+        timer.start()
+        reply = ""
+        try:
+            with contextlib.suppress(OSError):
+                print(line, file=process.stdin, flush=True)
+                reply = process.stdout.readline() if process.stdout else ""
+        finally:
+            timer.cancel()
+            timer.join()
+            # Also when interrupted: a late reply would be taken for the next one.
+            if expired.is_set() or not reply:
+                self.stop()
+        if expired.is_set():
+            return {"error": f"no result within {timeout_s:g} s"}
+        return dict(json.loads(reply)) if reply else {"error": "math-verify's process died"}
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+            with contextlib.suppress(OSError):
+                self._process.communicate()
+        self._process = None
+
+
+def serve() -> None:
+    """Answer the lines of stdin until it is closed."""
+    from dataclasses import replace
+
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    # Units are off already (`notation`); here a variable would be one: "2t" would be 2.
+    latex = LatexExtractionConfig()
+    latex = replace(latex, normalization_config=replace(latex.normalization_config, units=False))
+    forms = [latex, ExprExtractionConfig()]
+
+    def parsed(text: str) -> list[Any]:
+        return list(parse(f"${text}$", forms, parsing_timeout=None, raise_on_error=True))
+
+    def one_way(gold: list[Any], answer: list[Any]) -> bool:
+        return verify(
+            gold, answer, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True
+        ) and not any(_differ(x, y) for x, y in zip(gold[:1], answer[:1], strict=False))
+
+    out, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        reply: dict[str, bool | str]
+        try:
+            gold, answer = map(parsed, json.loads(line))
+            # math-verify is not symmetric: it takes equations apart in the answer alone.
+            reply = {"equal": one_way(gold, answer) or one_way(answer, gold)}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__} in math-verify"}
+        print(json.dumps(reply), file=out, flush=True)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two numbers that math-verify calls equal are not: it rounds tiny differences to nothing."""
+    if not (getattr(one, "is_number", False) and getattr(other, "is_number", False)):
+        return False
+    size = max(abs(one.evalf(30)), abs(other.evalf(30)))
+    return bool(abs((one - other).evalf(30)) > size * 1e-5)
+
+
+if __name__ == "__main__":
+    serve()
