@@ -103,7 +103,10 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
                 "run the notebook 03_profiles again, with the same seed, pool and questions"
             )
         correct.setdefault(key.question_id, {})[key.expert] = graded
-    made, n_left_out = aggregation.make_items(asked, session.pool.experts, generations, correct, seed=seed)
+    as_released = any(e.conventions.items == "released" for e in session.pool.experts.values())
+    made, n_left_out = aggregation.make_items(
+        asked, session.pool.experts, generations, correct, seed=seed, whole_texts=as_released
+    )
     candidates = {name: session.pool.experts[name] for name in session.pool.aggregators}
     programs = {
         Run(name, seed, item.question.question_id): aggregation.examine_candidate(item, expert, seed=seed)
@@ -116,6 +119,9 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
             pd.DataFrame(columns=["expert", "question_id", "answer", "status", "correct"]), n_left_out
         )
     rows = results.results_table(answered, asked, session.store).rename(columns={"method": "expert"})
+    if as_released:  # answers compared as strings
+        gold = {question.question_id: question.gold for question in asked}
+        rows["correct"] = (rows["answer"] == rows["question_id"].map(gold)).fillna(False).astype(bool)
     return Examined(rows[["expert", "question_id", "answer", "status", "correct"]], n_left_out)
 
 

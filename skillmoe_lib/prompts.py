@@ -15,12 +15,13 @@ from skillmoe_lib.generation import Message, Request
 from skillmoe_lib.questions.benchmark import Question
 
 NO_SOLUTION = "(no solution)"
+CHOICE_LINE = "The answer is (X)"
 CONFIDENCE_LINE = "Confidence: a number from 0 to 1"
 
 
 def answer_line(question: Question) -> str:
     """The last line that is asked for."""
-    return "The answer is (X)" if question.kind == "choice" else "The answer is \\boxed{X}"
+    return CHOICE_LINE if question.kind == "choice" else "The answer is \\boxed{X}"
 
 
 def statement(question: Question) -> str:
@@ -37,6 +38,8 @@ def numbered(solutions: Sequence[str]) -> str:
 def solve(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Request:
     """Zero-shot chain of thought (METHOD 1.2)."""
     ask = "" if expert.examples else f"\n\nThink step by step. End with the line: {answer_line(question)}"
+    if expert.conventions.prompt_wrapped_twice and question.split == "test":
+        ask += ask
     return _request("solve", question, expert, statement(question) + ask, seed=seed, sample=sample)
 
 
@@ -52,7 +55,10 @@ def aggregate(
 ) -> Request:
     """Turn several chains of thought into one answer (METHOD 1.7); also MoA's and Fusion-of-N's last call."""
     ask = "Some solutions may be wrong. Decide what is right and give the final solution."
-    return _discuss("aggregate", question, expert, solutions, ask, seed=seed, sample=sample)
+    last_line = CHOICE_LINE if expert.conventions.letter_asked_of_aggregator else ""
+    return _discuss(
+        "aggregate", question, expert, solutions, ask, seed=seed, sample=sample, last_line=last_line
+    )
 
 
 def revise(
@@ -127,10 +133,11 @@ def _discuss(
     *,
     seed: int,
     sample: int,
+    last_line: str = "",
 ) -> Request:
     text = (
         f"{statement(question)}\n\nProposed solutions:\n{numbered(solutions)}\n\n"
-        f"{ask} End with the line: {answer_line(question)}"
+        f"{ask} End with the line: {last_line or answer_line(question)}"
     )
     return _request(stage, question, expert, text, seed=seed, sample=sample)
 
@@ -141,6 +148,6 @@ def _request(stage: str, question: Question, expert: Expert, text: str, *, seed:
         for example in expert.examples
         for role, content in zip(("user", "assistant"), example, strict=True)
     ]
-    sampling = replace(expert.sampling, seed=seed)
+    sampling = replace(expert.sampling, seed=seed if expert.conventions.seed_reaches_engine else 0)
     messages = (*turns, Message("user", text))
     return Request(stage, question.question_id, expert.name, expert.model, messages, sampling, sample)

@@ -32,17 +32,20 @@ def make_items(
     correct: Mapping[str, Mapping[str, bool]],
     *,
     seed: int = 0,
+    whole_texts: bool = False,
 ) -> tuple[list[Item], int]:
     """The items that these validation answers allow, and the number of questions that allow none.
 
     `generations` and `correct` are question_id -> expert -> value. A chain that shows nothing is not used.
+    With `whole_texts` (the released code) chains are shown as generated, think text and all, empty ones too.
     """
     made = []
     for question in questions:
         draw = generator("aggregator item", seed, question.question_id)
         chains: dict[bool, list[str]] = {True: [], False: []}
         for name, generation in generations[question.question_id].items():
-            if text := visible_text(experts[name], generation):
+            text = generation.text if whole_texts else visible_text(experts[name], generation)
+            if text or whole_texts:
                 chains[correct[question.question_id][name]].append(text)
         if len(chains[True]) >= N_RIGHT and len(chains[False]) >= N_WRONG:
             right = draw.choice(len(chains[True]), N_RIGHT, replace=False)

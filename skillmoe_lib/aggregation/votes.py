@@ -15,13 +15,21 @@ from skillmoe_lib.questions.benchmark import Question
 
 def read_answer(question: Question, expert: Expert, generation: Generation) -> Answer:
     """The answer in what this expert wrote."""
-    plain = expert.model.template == "plain"
-    return answers.read(question, generation, reasoning=expert.reasoning, plain=plain)
+    plain, conventions = expert.model.template == "plain", expert.conventions
+    return answers.read(
+        question,
+        generation,
+        reasoning=expert.reasoning and not conventions.cut_thinking_shown,
+        plain=plain,
+        extractor=conventions.extractor,
+    )
 
 
 def visible_text(expert: Expert, generation: Generation) -> str:
     """What others are shown of it: no think text, no run-on; "" where nothing is left."""
     text = answers.strip_think(generation.text, reasoning=expert.reasoning) or ""
+    if not text and expert.conventions.cut_thinking_shown:
+        text = generation.text
     return (answers.first_turn(text) if expert.model.template == "plain" else text).strip()
 
 

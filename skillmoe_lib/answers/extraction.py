@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from string import ascii_uppercase
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from skillmoe_lib.generation import Generation
 from skillmoe_lib.questions.benchmark import Question
@@ -205,7 +205,12 @@ def extract_text(text: str) -> str | None:
 
 
 def read(
-    question: Question, generation: Generation, *, reasoning: bool = False, plain: bool = False
+    question: Question,
+    generation: Generation,
+    *,
+    reasoning: bool = False,
+    plain: bool = False,
+    extractor: Literal["rules", "released"] = "rules",
 ) -> Answer:
     """Read the answer to a question of any kind.
 
@@ -215,6 +220,8 @@ def read(
         The expert writes a `<think>` block first; only what follows it is read.
     plain
         The expert was asked without a chat template: only its `first_turn` is read.
+    extractor
+        How a choice's letter is found: by our "rules", or as "released" (`extract_released`).
 
     Notes
     -----
@@ -228,7 +235,12 @@ def read(
     whole = first_turn(text) if plain else text
     if cut and whole == text:
         whole += _GOES_ON
-    found = find_choice(whole, len(question.choices)) if question.kind == "choice" else _find_text(whole)
+    if question.kind != "choice":
+        found = _find_text(whole)
+    elif extractor == "released":
+        found = Found(extract_released(text, len(question.choices)), "released")
+    else:
+        found = find_choice(whole, len(question.choices))
     if found.value is None or _GOES_ON in found.value:
         return Answer(None, "cut" if cut else "unparsed")
     return Answer(found.value, "answered", found.rule)

@@ -16,6 +16,7 @@ from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts import model_files
 from skillmoe_lib.generation import Model, Sampling
 from skillmoe_lib.paths import project_root
+from skillmoe_lib.presets import Conventions
 
 DEFAULT_CONTEXT = 4096  # tokens, where neither the pool nor its pins nor the model's files say
 _POOL_KEYS = {
@@ -52,6 +53,7 @@ class Expert:
     examples: tuple[tuple[str, str], ...] = ()
     reasoning: bool = False
     price: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    conventions: Conventions = Conventions()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ class Pool:
     aggregators: tuple[str, ...] = ()
     baselines: Mapping[str, Expert] = field(default_factory=dict)
     trim: float = TRIM
+
+    def under(self, conventions: Conventions) -> "Pool":
+        """The pool with all experts asked and read by these conventions (see `presets`)."""
+
+        def bound(experts: Mapping[str, Expert]) -> dict[str, Expert]:
+            return {name: replace(expert, conventions=conventions) for name, expert in experts.items()}
+
+        return replace(self, experts=bound(self.experts), baselines=bound(self.baselines))
 
     def subset(self, names: Sequence[str]) -> "Pool":
         """The pool with these experts only."""

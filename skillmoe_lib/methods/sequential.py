@@ -29,7 +29,7 @@ def sequential(
         (generation,) = yield [prompts.solve(question, slot.expert, seed=seed)]
         heard.append(read_answer(question, slot.expert, generation))
         believed.hear(_group(question, heard), slot.suitability)
-        if believed.probability >= threshold:
+        if believed.reaches(threshold):
             break
     if believed.answer is None:
         return vote(question, heard)  # nobody answered: it has the right status

@@ -69,6 +69,10 @@ class Belief:
         given = sum(math.exp(score - top) for score in self.scores.values())
         return 1 / (given + max(0.0, self.n_answers - len(self.scores)) * math.exp(-top))
 
+    def reaches(self, threshold: float) -> bool:
+        """Whether `answer` is that probable, rounding aside."""
+        return self.probability >= threshold - 1e-9
+
 
 class BestBySkill(Ranked):
     """Experts by their accuracy on a question's skills, best first.
@@ -141,7 +145,7 @@ def ask_in_turn(
     belief, calls = Belief(n_answers), 0
     for calls, (answer, accuracy) in enumerate(zip(answers, accuracies, strict=True), start=1):  # noqa: B007
         belief.hear(answer, accuracy)
-        if belief.probability >= threshold:
+        if belief.reaches(threshold):
             break
     return Asked(belief.answer, calls)
 

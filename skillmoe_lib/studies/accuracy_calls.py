@@ -41,7 +41,7 @@ def curves(
     `at` is the threshold, or k for `top_k` (the majority vote of the k most accurate experts on validation).
     Intervals are Wilson's, 95%.
     """
-    outcomes = single_outcomes(
+    outcomes = outcomes_by_question(
         questions,
         skills,
         validation_skills,
