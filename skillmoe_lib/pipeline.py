@@ -24,9 +24,10 @@ from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.methods.single import Run, every_expert
+from skillmoe_lib.presets import find_preset
 from skillmoe_lib.profiling import skills
 from skillmoe_lib.questions.benchmark import Question, as_questions
-from skillmoe_lib.routing import belief
+from skillmoe_lib.routing import belief, tuning
 from skillmoe_lib.routing.skill_router import SkillRouter
 
 
@@ -38,8 +39,8 @@ class Session(NamedTuple):
     store: GenerationStore
 
 
-def open_session(pool: str, engine: str, store: str) -> Session:
-    """Load the pool and open the engine's own store.
+def open_session(pool: str, engine: str, store: str, *, preset: str = "skillmoe") -> Session:
+    """Load the pool, to be asked and read by the preset's conventions, and open the engine's own store.
 
     `replay` serves what `vllm` stored. Both locate the models' files: their digests and versions are part
     of what a generation is kept by.
@@ -47,7 +48,8 @@ def open_session(pool: str, engine: str, store: str) -> Session:
     connected = connect(engine)
     family = "vllm" if connected.name == "replay" else connected.name
     root = paths.project_root() / store / family
-    return Session(experts.load_pool(pool, locate=family == "vllm"), connected, GenerationStore(root))
+    members = experts.load_pool(pool, locate=family == "vllm")
+    return Session(members.under(find_preset(preset).conventions), connected, GenerationStore(root))
 
 
 def annotate(session: Session, questions: pd.DataFrame, *, seed: int = 0, **settings: Any) -> pd.DataFrame:
@@ -130,6 +132,44 @@ def choose(scores: pd.DataFrame, examined: Examined) -> Choice:
     order = lineup.ranking(scores)
     aggregator = aggregation.best_candidate(examined.rows) if len(examined.rows) else order[0]
     return Choice(order, aggregator)
+
+
+class Recruiting(NamedTuple):
+    """The router of a preset, unfitted, and the trials by which validation chose its settings (`tuning`;
+    without rows where the preset leaves nothing to choose)."""
+
+    router: SkillRouter
+    trials: pd.DataFrame
+
+
+def choose_router(
+    preset: str,
+    questions: pd.DataFrame,
+    all_skills: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    k: int = 3,
+    formula: str = "preset",
+    temperature: float = -1.0,
+    trim: float = -1.0,
+) -> Recruiting:
+    """The router that a preset stands for, its temperature and prior chosen on validation if it says so.
+
+    `formula` other than "preset", and a `temperature` or `trim` of 0 or more, replace the preset's.
+    """
+    chosen = find_preset(preset)
+    settings = dict(chosen.router)
+    if formula != "preset":
+        settings["formula"] = formula
+    if temperature >= 0:
+        settings["temperature"] = temperature
+    if trim >= 0:
+        settings["trim"] = trim
+    router = SkillRouter(k, **settings)
+    if not chosen.tuned or router.formula != "fixed" or temperature >= 0:
+        return Recruiting(router, pd.DataFrame(columns=list(tuning.COLUMNS)))
+    tuned = tuning.choose_settings(router, split_of(questions, all_skills)["validation"], scores)
+    return Recruiting(router.set_params(**tuned.settings), tuned.trials)
 
 
 class Stopping(NamedTuple):

@@ -62,6 +62,17 @@ def answer_groups(scores: pd.DataFrame, questions: Sequence[Question]) -> pd.Dat
     return scores.assign(answer=pd.array(found, dtype="string"))
 
 
+def spread(routes: pd.DataFrame) -> pd.DataFrame:
+    """How many experts are really recruited: method, n_distinct (mean number of different experts a
+    question), one_expert (share of questions with a single one), top_expert and top_share (of all slots)."""
+    rows = []
+    for method, part in routes.groupby("method", sort=False):
+        distinct = part.groupby(["seed", "question_id"])["expert"].nunique()
+        shares = part["expert"].value_counts(normalize=True)
+        rows.append((method, distinct.mean(), (distinct == 1).mean(), shares.index[0], shares.iloc[0]))
+    return pd.DataFrame(rows, columns=["method", "n_distinct", "one_expert", "top_expert", "top_share"])
+
+
 def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:
     """Every expert on every family of questions: family, expert, n, n_right, accuracy, low, high (Wilson).
 

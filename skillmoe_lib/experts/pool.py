@@ -53,7 +53,7 @@ class Expert:
     examples: tuple[tuple[str, str], ...] = ()
     reasoning: bool = False
     price: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    conventions: Conventions = Conventions()
+    conventions: Conventions = field(default_factory=Conventions)
 
 
 @dataclass(frozen=True)

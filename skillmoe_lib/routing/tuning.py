@@ -26,6 +26,7 @@ GRID: Mapping[str, Sequence[float]] = {
     "prior": (3.0, 10.0, 30.0),
 }
 N_DRAWS = 200
+COLUMNS = ("prior", "temperature", "accuracy", "below_best", "standard_error", "n_distinct", "chosen")
 
 
 class Tuned(NamedTuple):

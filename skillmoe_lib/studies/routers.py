@@ -2,7 +2,7 @@
 
 Routers are fitted on the validation split of a folder of recorded answers and judged on its test split by
 the majority vote of the experts that they recruit. Settings are chosen inside validation. The folder holds
-`questions.parquet` (qid, question, category, src, split) and `answers.parquet` (model, qid, pred_clean,
+`questions.parquet` (qid, question, category, src, nopt, split) and `answers.parquet` (model, qid, pred_clean,
 same_item, correct).
 """
 
@@ -19,6 +19,7 @@ from sklearn.model_selection import KFold, ParameterGrid
 from skillmoe_lib import seeding
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.profiling import skills
+from skillmoe_lib.routing import belief, tuning
 from skillmoe_lib.routing.committee import CommitteeRouter
 from skillmoe_lib.routing.controls import GlobalTopK, RandomRouter
 from skillmoe_lib.routing.embedding import ClusterRouter, KNNRouter, LogisticRouter
@@ -29,9 +30,11 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "cluster": {"n_clusters": [2, 4, 8, 16]},
     "knn": {"n_neighbors": [10, 20, 40, 80, 160]},
     "logistic": {"C": [0.01, 0.1, 1.0, 10.0]},
-    "skills_fixed": {"prior": [3.0, 10.0, 30.0, 100.0]},
-    "skills_fixed_distinct": {"prior": [3.0, 10.0, 30.0, 100.0]},
 }
+#: Routers whose temperature and prior `routing.tuning` chooses.
+TUNED = ("skills_fixed", "skills_fixed_distinct")
+#: Sequential recruiting, and whether it looks at skills; it asks k experts a question on average.
+SEQUENTIAL = {"sequential": True, "sequential_without_skills": False}
 #: Twelve of the recorded models between 38% and 56% right: a pool in which nobody is far above the rest.
 MID_STRENGTH = (
     "Meta-Llama-3-70B", "Meta-Llama-3_1-70B", "Meta-Llama-3_1-8B-Instruct", "Mixtral-8x7B-Instruct-v0.1",
@@ -40,6 +43,7 @@ MID_STRENGTH = (
 )  # fmt: skip
 BASELINE = "global_top_k"
 BOUND = "any_expert_right"
+SHARP = 0.04  # near the default of version 0.1, which drew one expert three times for most questions
 
 
 class Recorded(NamedTuple):
@@ -152,6 +156,7 @@ def routers(k: int, chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "logistic": LogisticRouter(k),
         "skills_published": SkillRouter(k, formula="published"),
         "skills_released": SkillRouter(k, formula="released", trim=0.0, expert_order="as_given"),
+        "skills_fixed_sharp": SkillRouter(k, formula="fixed", temperature=SHARP),
         "skills_fixed": SkillRouter(k, formula="fixed"),
         "skills_fixed_distinct": SkillRouter(k, formula="fixed", replace=False),
         "committee": CommitteeRouter(k),
@@ -177,7 +182,38 @@ def choose_settings(
             right = [_judge(name, trial, split, ids[fit], ids[held], seed) for fit, held in folds]
             means.append((float(np.mean(right)), settings))
         chosen[name] = max(means, key=lambda pair: pair[0])[1]
+    for name in TUNED:
+        chosen[name] = tuning.choose_settings(routers(k, {})[name], split.skills, split.validation).settings
     return chosen
+
+
+def sequential_votes(recorded: Recorded, split: Split, *, budget: float) -> pd.DataFrame:
+    """Sequential recruiting on the test questions: method, question_id, answer, correct, calls, threshold.
+
+    A question's one skill is its category. The threshold of each method is chosen on held-out validation
+    questions for `budget` calls a question on average (docs/method.md 5).
+    """
+    questions = recorded.questions
+    skills_of = questions["category"].rename("skill").rename_axis("question_id").reset_index()
+    test = questions.index[questions["split"] == "test"]
+    found = recorded.scores[recorded.scores["correct"]].dropna(subset="answer")
+    right = {name: set(part["answer"]) for name, part in found.groupby("question_id")}
+    n_answers = questions["nopt"].astype(float).to_dict()
+    rows = []
+    for method, use_skills in SEQUENTIAL.items():
+        router = belief.BestBySkill(use_skills=use_skills)
+        turns = belief.held_out_turns(router, skills_of, split.validation)
+        tried = belief.try_thresholds(turns, right, n_answers)
+        threshold = belief.choose_threshold(tried, budget=budget).threshold
+        fitted = router.fit(skills_of, split.validation)
+        turns = belief.recorded_turns(fitted.route(skills_of, question_ids=test), recorded.scores)
+        for question_id, (answers, accuracies) in turns.items():
+            end = belief.ask_in_turn(
+                answers, accuracies, n_answers=n_answers[question_id], threshold=threshold
+            )
+            hit = end.answer in right.get(question_id, ())
+            rows.append((method, question_id, end.answer, hit, end.calls, threshold))
+    return pd.DataFrame(rows, columns=["method", "question_id", "answer", "correct", "calls", "threshold"])
 
 
 def results(
@@ -189,24 +225,40 @@ def results(
     seeds: Iterable[int],
     pool: str = "pool",
 ) -> pd.DataFrame:
-    """Every router's vote on every test question and seed: what `statistics` takes as results.
+    """Every router's vote on every test question and seed: what `intervals` takes as results.
 
     Columns: method (the router), benchmark (pool and k: "all, k = 3"), seed, question_id, answer, status,
-    correct, n_experts_used (by that router on all of test). "any_expert_right" is a bound, not a router.
+    correct, calls (experts asked; k for all but the sequential ones, whose mean is at most about k),
+    n_distinct (different experts among them). "any_expert_right" is a bound, not a router.
     """
     test = recorded.questions.index[recorded.questions["split"] == "test"]
     in_test = recorded.scores[recorded.scores["question_id"].isin(test)]
     best = in_test.sort_values("correct", kind="stable").drop_duplicates("question_id", keep="last")
-    parts = [best.assign(method=BOUND, seed=seed, n_experts_used=0) for seed in seeds]
+    parts = [best.assign(method=BOUND, seed=seed, calls=0, n_distinct=0) for seed in seeds]
     for name, router in routers(k, chosen).items():
         view = split.skills if name.startswith("skills") else split.embeddings
         fitted = router.fit(view, split.validation)
         routes = pd.concat([fitted.route(view, seed=s, question_ids=test, method=name) for s in seeds])
-        parts.append(recorded_vote(routes, in_test).assign(n_experts_used=routes["expert"].nunique()))
+        distinct = routes.groupby(["seed", "question_id"])["expert"].nunique().rename("n_distinct")
+        parts.append(
+            recorded_vote(routes, in_test).assign(calls=k).join(distinct, on=["seed", "question_id"])
+        )
+    asked = sequential_votes(recorded, split, budget=k)
+    parts += [asked.drop(columns="threshold").assign(seed=seed, n_distinct=asked["calls"]) for seed in seeds]
     frame = pd.concat(parts)
     frame["status"] = np.where(frame["answer"].isna(), "unparsed", "answered")
     frame["benchmark"] = f"{pool}, k = {k}"
-    columns = ["method", "benchmark", "seed", "question_id", "answer", "status", "correct", "n_experts_used"]
+    columns = [
+        "method",
+        "benchmark",
+        "seed",
+        "question_id",
+        "answer",
+        "status",
+        "correct",
+        "calls",
+        "n_distinct",
+    ]
     return frame[columns].reset_index(drop=True)
 
 

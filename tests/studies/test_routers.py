@@ -8,6 +8,7 @@ import pytest
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation.intervals import accuracy_table, compare
+from skillmoe_lib.routing import tuning
 from skillmoe_lib.studies import routers as study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,11 +26,11 @@ def folder(tmp_path_factory):
         topic = list(TOPICS)[qid % 2]
         words = " ".join(random.permutation(TOPICS[topic].split())[:2])
         split = "validation" if qid < 60 else "test"
-        questions.append((qid, f"{words} {qid}?", topic, f"ori_mmlu-{topic}_101", split))
+        questions.append((qid, f"{words} {qid}?", topic, f"ori_mmlu-{topic}_101", 4, split))
         for i, model in enumerate(study.MID_STRENGTH):
             right = random.random() < (0.9 if i % 2 == qid % 2 else 0.3)
             answers.append((model, qid, "A" if right else "BCD"[i % 3], qid != 100 or i > 0, right))
-    pd.DataFrame(questions, columns=["qid", "question", "category", "src", "split"]).to_parquet(
+    pd.DataFrame(questions, columns=["qid", "question", "category", "src", "nopt", "split"]).to_parquet(
         root / "questions.parquet"
     )
     frame = pd.DataFrame(answers, columns=["model", "qid", "pred_clean", "same_item", "correct"])
@@ -112,7 +113,7 @@ def test_results_compare_every_router_on_the_same_questions(folder):
     results = study.results(recorded, split, k=1, chosen={"knn": {"n_neighbors": 20}}, seeds=[0, 1])
     counts = results.groupby(["method", "seed"])["question_id"].nunique()
     assert set(counts) == {59}
-    assert set(results["method"]) == {*study.routers(1, {}), study.BOUND}
+    assert set(results["method"]) == {*study.routers(1, {}), *study.SEQUENTIAL, study.BOUND}
     table = accuracy_table(results).set_index("method")["accuracy"]
     assert table["knn"] > 0.8 > table["random"]
     assert table["skills_fixed"] > table["global_top_k"]
@@ -124,8 +125,9 @@ def test_settings_are_chosen_inside_validation(folder):
     recorded = study.load(folder)
     split = study.routing_inputs(recorded, embeddings(recorded.questions), embed=words)
     chosen = study.choose_settings(split, k=1, n_folds=3)
-    assert set(chosen) == set(study.GRIDS)
-    assert all(value in study.GRIDS[name][key] for name, of in chosen.items() for key, value in of.items())
+    grids = {**study.GRIDS, **dict.fromkeys(study.TUNED, tuning.GRID)}
+    assert set(chosen) == set(grids)
+    assert all(value in grids[name][key] for name, of in chosen.items() for key, value in of.items())
     blind = split._replace(embeddings=split.embeddings[split.embeddings.index.astype(int) < 60])
     assert study.choose_settings(blind, k=1, n_folds=3) == chosen  # test questions are not even there
 
@@ -158,6 +160,6 @@ def test_the_notebook_runs_on_recordings(folder, tmp_path, monkeypatch):
         progress_bar=False,
     )
     written = pd.read_csv(tmp_path / "reports" / "routers" / "tables" / "routers.csv")
-    assert set(written["method"]) == {*study.routers(1, {}), study.BOUND}
+    assert set(written["method"]) == {*study.routers(1, {}), *study.SEQUENTIAL, study.BOUND}
     assert (tmp_path / "reports" / "routers" / "figures" / "routers.png").stat().st_size > 10_000
     assert json.loads((tmp_path / "out.ipynb").read_text())["cells"]
