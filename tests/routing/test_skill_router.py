@@ -72,11 +72,11 @@ def test_vector_fixed_ranks_the_worst_last():
 
 
 def test_fixed_by_hand():
-    # A: 3 of 4 right; B: 1 of 4. prior 10: w = S + 10 (2 a - 1), a = (right + 1) / (n + 2).
+    # A: 3 of 4 right; B: 1 of 4. prior 10: w = (S + 10 (2 a - 1)) / 2 experts, a = (right + 1) / (n + 2).
     kept, scores = scored({"A": {"s": 2}, "B": {"s": -2}}, n_each=4)
     p = SkillRouter(formula="fixed", temperature=2.0).fit(kept, scores).probabilities(ONE).loc["t"]
     w_a, w_b = 2 + 10 * (2 * 4 / 6 - 1), -2 + 10 * (2 * 2 / 6 - 1)
-    assert p["A"] == pytest.approx(1 / (1 + np.exp((w_b - w_a) / 2)))
+    assert p["A"] == pytest.approx(1 / (1 + np.exp((w_b - w_a) / 2 / 2.0)))
 
 
 def test_released_shifts_where_nobody_is_positive():
