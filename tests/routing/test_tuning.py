@@ -39,7 +39,7 @@ def test_where_nothing_can_be_told_apart_slots_are_spread():
     skills, scores = world(60, lambda expert, skill, i: i % 3 == 0)
     tuned = tuning.choose_settings(SkillRouter(3), skills, scores)
     assert tuned.settings["temperature"] == max(tuning.GRID["temperature"])
-    assert tuned.trials["accuracy"].round(9).nunique() == 1
+    assert np.ptp(tuned.trials["accuracy"]) < 1e-9
 
 
 def test_several_of_middling_strength_want_a_mixture():
