@@ -132,3 +132,15 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_cited_sections_of_the_method_exist() -> None:
+    headings = re.findall(
+        r"^#+ (\d(?:\.\d)?)[. ]", (ROOT / "docs" / "method.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    files = [*(ROOT / "skillmoe_lib").rglob("*.py"), *(ROOT / "notebooks").rglob("*.ipynb")]
+    for path in files:
+        for cited in re.findall(
+            r"(?:METHOD|docs/method\.md) (?:sections? )?(\d(?:\.\d)?)", path.read_text(encoding="utf-8")
+        ):
+            assert cited in headings, f"{path.name} cites section {cited} of docs/method.md"
