@@ -1,4 +1,4 @@
-"""The command line: `python -m skillmoe_lib run | params | status | doctor | report | pin`."""
+"""The command line: `python -m skillmoe_lib run | params | status | doctor | report | pin | new`."""
 
 import argparse
 import sys
@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME")
     sub = add("pin", _pin, "fill in the revisions that a pool leaves open (needs the hub)")
     sub.add_argument("pool", metavar="POOL")
+    sub = add("new", _new, "write a commented pool or benchmark to start from")
+    sub.add_argument("kind", choices=["pool", "benchmark"])
+    sub.add_argument(
+        "name", metavar="NAME", help="in data/pools or data/benchmarks, or a path to a .yaml file"
+    )
     return parser
 
 
@@ -128,6 +133,14 @@ def _pin(options: argparse.Namespace) -> int:
     from skillmoe_lib.hub import pin
 
     pin(options.pool)
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli.new import write_new
+
+    for path in write_new(options.kind, options.name):
+        print(f"wrote {path}")
     return 0
 
 
