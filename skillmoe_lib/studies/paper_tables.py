@@ -129,14 +129,17 @@ def side_by_side(accuracy: pd.DataFrame) -> pd.DataFrame:
     squared (their questions are different ones), as `intervals.verdict_against` does.
     """
     names = list(dict.fromkeys(accuracy["benchmark"]))
-    wide = accuracy.set_index(["method", "benchmark"])[["accuracy", "low", "high"]].astype(float)
-    if wide.index.has_duplicates:
+    if accuracy.duplicated(["method", "benchmark"]).any():
         raise SkillmoeError("accuracies must have one row a method and benchmark, given more")
-    wide = wide.unstack("benchmark").reindex(list(dict.fromkeys(accuracy["method"])))
-    each = wide["accuracy"][names]
+    each, low, high = (
+        accuracy.pivot_table(index="method", columns="benchmark", values=value, aggfunc="first").reindex(
+            index=list(dict.fromkeys(accuracy["method"])), columns=names
+        )
+        for value in ("accuracy", "low", "high")
+    )
     average = each.mean(axis=1, skipna=False)
-    below = np.sqrt(((each - wide["low"][names]) ** 2).sum(axis=1, skipna=False)) / len(names)
-    above = np.sqrt(((wide["high"][names] - each) ** 2).sum(axis=1, skipna=False)) / len(names)
+    below = np.sqrt(((each - low) ** 2).sum(axis=1, skipna=False)) / len(names)
+    above = np.sqrt(((high - each) ** 2).sum(axis=1, skipna=False)) / len(names)
     table = each.assign(
         average=average,
         average_low=average - below,

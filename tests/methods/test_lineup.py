@@ -101,7 +101,7 @@ def test_best_over_benchmarks_is_the_mean_of_accuracies():
     assert lineup.best_over_benchmarks({"a": scored(bob="rw", ann="wr")}) == "ann"
     assert lineup.best_over_benchmarks({"a": first, "b": scored(ann="rw", bob="nn", cid="rrn")}) == "ann"
     for scores in ({}, {"a": first, "b": scored(dee="r")}):
-        with pytest.raises(SkillmoeError, match="best expert over|on each of a, b"):
+        with pytest.raises(SkillmoeError, match=r"best expert over|on each of a, b"):
             lineup.best_over_benchmarks(scores)
 
 

@@ -321,15 +321,6 @@ def test_self_refine_uses_the_criticism_and_returns_the_last_revision():
         ("<think>It is correct.</think>The sum is off.", 7),  # thought, and then thought better of
         ("<think>It is wrong.</think>It is correct.", 2),
         ("It is not correct.", 7),
-        ("Step 1: it is correct. Step 2 is wrong.", 7),
-        ("It is correct that 2 + 2 = 4. The product is off.", 7),
-        ("It is correct. But step 2 is not.", 7),
-        ("Step 1 is wrong. Step 2: it is correct.", 7),
-        ("Is it correct?", 7),
-        ("I see no slip.\n\n**It is correct.**", 2),
-        ('"It is correct."', 2),
-        ("It is correct. The answer is (A)", 2),
-        ("Verdict: the solution is correct", 2),
         ("It is incorrect.", 7),
         ("", 7),
     ],
@@ -339,6 +330,27 @@ def test_self_refine_stops_only_where_the_criticism_says_so(criticism, n_calls):
         return criticism if request.stage == "feedback" else "</think>" + says("A")
 
     assert scenes.drive(methods.self_refine(CHOICE, THINKER, seed=0), reply).calls == n_calls
+
+
+@pytest.mark.parametrize(
+    ("criticism", "correct"),
+    [
+        ("Step 1: it is correct. Step 2 is wrong.", False),
+        ("It is correct that 2 + 2 = 4. The product is off.", False),
+        ("It is correct. But step 2 is not.", False),
+        ("Step 1 is wrong. Step 2: it is correct.", False),
+        ("Is it correct?", False),
+        ("I see no slip.\n\n**It is correct.**", True),
+        ('"It is correct."', True),
+        ("It is correct. The answer is (A)", True),
+        ("Verdict: the solution is correct", True),
+        ("It is correct.", True),
+        ("The answer is wrong.", False),
+        ("", False),
+    ],
+)
+def test_a_criticism_is_content_only_in_its_verdict(criticism, correct):
+    assert one_model.finds_it_correct(criticism) is correct
 
 
 @pytest.mark.parametrize(
@@ -476,7 +488,7 @@ def test_confidence_of_the_shared_cases():
     path = Path(__file__).resolve().parents[3] / "shared" / "cases" / "cases.jsonl"
     if not path.is_file():
         pytest.skip("../shared is absent: no cases")
-    cases = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    cases = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     cases = [case for case in cases if case["call"] == "methods.confidence"]
     wrong = [case for case in cases if methods.confidence(case["input"]) != pytest.approx(case["expected"])]
     assert cases
