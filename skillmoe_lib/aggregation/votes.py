@@ -36,6 +36,10 @@ def visible_text(expert: Expert, generation: Generation) -> str:
 def vote(question: Question, ballots: Sequence[Answer], weights: Sequence[float] | None = None) -> Answer:
     """The answer with the most (weight of) votes; a tie goes to the one that was given first.
 
+    This is the one rule for ties in the project: the order is that of `ballots`, which callers give in slot
+    order (of complexity-based voting: the longest chain first). What counts recorded answers without
+    calling this follows it (`routing.committee`, `studies.routers`).
+
     Ballots with the same answer, by the notion that grading has, vote together, and the first of them is
     returned. Ballots without an answer do not vote. If none has one, the status is that of the first
     ballot that was run: a vote counts as not run only where no ballot was.

@@ -77,10 +77,43 @@ RECONCILE = Method(
 )
 
 
+_NUMBER = r"(?:[0-9]{1,9}(?:[.,][0-9]{1,9})?|[.,][0-9]{1,9})"
+_CONFIDENCE = re.compile(
+    rf"""
+    \bconfidence\b
+    (?: \s* \( \s* {_NUMBER} \s* (?:-|–|to) \s* {_NUMBER} %? \s* \) )?  # the scale: (0-1), (0 to 100)
+    (?: [\s:：=*`_~≈$()\[\]] | \\boxed\{{ | \\\(
+      | (?:is|was|of|level|score|rating|value|about|around|approximately|roughly) \b
+      | (?:very|high|medium|moderate|low) \b | in \s (?:my|this|the) \s (?:final\s)?answer \b ){{0,20}}
+    (?P<number> {_NUMBER} (?:e[-+]?[0-9]{{1,2}})? )
+    (?P<scale> \s* \\?% | \s* percent\b | \s* (?: / | out \s of | of ) \s* (?P<most> {_NUMBER} ) )?
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
 def confidence(text: str) -> float:
-    """The last `Confidence: p` (or `p%`) of a text, at most 1; 0 where there is none."""
-    named = re.findall(r"(?i)\bconfidence[\s:=*`]{0,9}(\d{0,9}\.?\d{1,9})(\\?%)?", text)
-    return min(float(named[-1][0]) / (100 if named[-1][1] else 1), 1.0) if named else 0.0
+    """The confidence that a text states last, from 0 to 1; 0 where it states none.
+
+    A number with its scale is a share of it: "85%", "8/10", "85 out of 100". Without a scale, up to 1 is
+    taken as it is, above 1 and up to 10 as of ten ("7" is .7, "10" is 1), above 10 as of a hundred. A
+    decimal comma is read as a point. What exceeds its scale is 1. Words ("high") state no number.
+    """
+    stated = list(_CONFIDENCE.finditer(text))
+    if not stated:
+        return 0.0
+    number, most = _value(stated[-1]["number"]), stated[-1]["most"]
+    if most:
+        scale = _value(most)
+    elif stated[-1]["scale"]:
+        scale = 100.0
+    else:
+        scale = 1.0 if number <= 1 else 10.0 if number <= 10 else 100.0
+    return min(number / scale, 1.0) if scale > 0 else 0.0
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "."))
 
 
 def rescaled(p: float) -> float:

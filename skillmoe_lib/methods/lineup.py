@@ -6,11 +6,13 @@ entry to `voting`. All choices come from validation: the best expert, the top th
 routes.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from skillmoe_lib import prompts
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts import Pool
 from skillmoe_lib.generation import Program
@@ -85,6 +87,23 @@ def ranking(scores: pd.DataFrame) -> tuple[str, ...]:
     return tuple(accuracy.sort_values(ascending=False, kind="stable").index)
 
 
+def best_over_benchmarks(scores: Mapping[str, pd.DataFrame]) -> str:
+    """The expert with the best mean of its validation accuracies, for `Choice.best_single`.
+
+    `scores` are the validation Scores of each benchmark, by its name. As in the average column of the
+    paper's main table every benchmark counts the same, however many questions it has. An expert that was
+    not run on all of them cannot be averaged and is left out; ties by name.
+    """
+    if not scores:
+        raise SkillmoeError("the best expert over benchmarks needs the scores of one at least, given none")
+    ran = [frame[frame["status"] != "not_run"] for frame in scores.values()]
+    each = pd.concat([frame.groupby("expert")["correct"].mean() for frame in ran], axis=1)
+    means = each.mean(axis=1, skipna=False).dropna().sort_index()
+    if means.empty:
+        raise SkillmoeError(f"no expert has a validation answer on each of {', '.join(scores)}")
+    return str(means.idxmax())
+
+
 def find(name: str) -> Method:
     """The entry of a method that can be run; a `SkillmoeError` names those there are."""
     by_name = {method.name: method for method in METHODS}
@@ -130,6 +149,11 @@ def programs(
     SkillmoeError
         No method or seed; an unknown method, one that this pool is too small for, or one without routes;
         a choice or routes that name an expert of another pool.
+
+    Warns
+    -----
+    UserWarning
+        Two experts whose requests are equal: they share one text, which then votes twice.
     """
     if not names or not seeds:
         raise SkillmoeError(
@@ -141,6 +165,8 @@ def programs(
     for method in wanted:
         if reason := method.left_out(len(pool.experts), k=1):
             raise SkillmoeError(f"method {method.name!r} {reason}")
+    if questions:
+        _warn_of_twins(pool, questions[0])
     slots = _slots(routes, pool)
     made: dict[Run, Program] = {}
     for method in wanted:
@@ -154,6 +180,18 @@ def programs(
                 team = _team(pool, choice, slots.get(key, ()), method.name)
                 made[Run(method.name, seed, question.question_id)] = method.program(question, team, seed)
     return made
+
+
+def _warn_of_twins(pool: Pool, question: Question) -> None:
+    first: dict[str, str] = {}
+    for name, expert in pool.experts.items():
+        twin = first.setdefault(prompts.solve(question, expert, seed=0).id, name)
+        if twin != name:
+            warnings.warn(
+                f"experts {twin!r} and {name!r} are the same model with the same prompt and sampling: they "
+                "share one text, which votes twice where both are recruited",
+                stacklevel=3,
+            )
 
 
 def _team(pool: Pool, choice: Choice, slots: Sequence[Slot], method: str) -> Team:
@@ -184,14 +222,18 @@ def _slots(routes: pd.DataFrame, pool: Pool) -> dict[tuple[str, int, str], list[
     return found
 
 
+def _entries() -> list[Method | Bound]:
+    return [*METHODS, *ORACLES]
+
+
 def labels() -> dict[str, str]:
     """Name -> label of every method and bound."""
-    return {entry.name: entry.label for entry in (*METHODS, *ORACLES)}
+    return {entry.name: entry.label for entry in _entries()}
 
 
 def groups() -> dict[str, str]:
     """Name -> group, for figures: "baselines", "controls" and "bounds"; our own methods are in none."""
-    return {m.name: f"{m.kind}s" for m in (*METHODS, *ORACLES) if m.kind != "method"}
+    return {entry.name: f"{entry.kind}s" for entry in _entries() if entry.kind != "method"}
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:

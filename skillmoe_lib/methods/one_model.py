@@ -51,9 +51,9 @@ SELF_CONSISTENCY = Method(
 def self_refine(question: Question, expert: Expert, *, seed: int, rounds: int = 3) -> Program:
     """Answer, criticise, answer again until nothing is wrong (Madaan et al. 2023).
 
-    1 + 2r calls, where r counts the revisions that were made, if all `rounds` are used. A criticism that
-    finds the answer correct ends it sooner and is itself a call: 2 + 2r, with r < `rounds`. So never more
-    than 1 + 2 * `rounds`.
+    1 + 2r calls, where r counts the revisions that were made, if all `rounds` are used. A criticism whose
+    verdict is that the answer is correct (`finds_it_correct`) ends it sooner and is itself a call: 2 + 2r,
+    with r < `rounds`. So never more than 1 + 2 * `rounds`.
     """
     (draft,) = yield ask(question, [expert], seed=seed)
     for i in range(rounds):
@@ -61,12 +61,39 @@ def self_refine(question: Question, expert: Expert, *, seed: int, rounds: int = 
             prompts.feedback(question, expert, visible_text(expert, draft), seed=seed, sample=i)
         ]
         said = visible_text(expert, criticism)  # not what was thought on the way to it
-        if re.search(r"\bit is correct\b", said, flags=re.IGNORECASE):
+        if finds_it_correct(said):
             break
         (draft,) = yield [
             prompts.refine(question, expert, visible_text(expert, draft), said, seed=seed, sample=i)
         ]
     return read_answer(question, expert, draft)
+
+
+_VERDICT = re.compile(
+    r"(?:(?:final )?(?:verdict|conclusion): ?)?(?:so|therefore|thus|overall)?,? ?"
+    r"(?:it|this|solution \[?1\]?|(?:the|this) (?:proposed )?(?:solution|answer)) is "
+    r"(?:indeed |entirely |completely |fully |all )?correct",
+    re.IGNORECASE,
+)
+
+
+def finds_it_correct(criticism: str) -> bool:
+    """Whether a criticism ends in the verdict that was asked for, "It is correct."
+
+    The verdict is a sentence of its own, and the last one but for a repeated "The answer is ...". So
+    neither "Step 1: it is correct. Step 2 is wrong." nor "It is correct that ..." ends Self-Refine, and
+    a criticism that goes on after its verdict does not either: what follows may take it back.
+    """
+    plain = re.sub(r"[*_`\"'“”#]", "", criticism)
+    sentences = [part.strip(" .!") for part in re.split(r"\n+|(?<=[.!?])\s+", plain)]
+    sentences = [part for part in sentences if part]
+    while sentences and re.match(
+        r"(?i)(?:so |therefore |thus )?,? ?the (?:final )?answer is\b", sentences[-1]
+    ):
+        if _VERDICT.fullmatch(sentences[-1]):
+            break
+        sentences.pop()
+    return bool(sentences and _VERDICT.fullmatch(sentences[-1]))
 
 
 SELF_REFINE = Method(

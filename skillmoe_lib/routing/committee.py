@@ -36,7 +36,8 @@ class CommitteeRouter(Ranked):
     `guard` standard errors over the fixed top k (paired, five folds by question id), validation shows no
     reason to route, and every question gets the top k (`guarded_` is then True). None: no guard.
 
-    Ties of a vote go to the committee's most accurate member. Where scores have no `answer`, wrong
+    Ties of a vote go as in `aggregation.vote`: the most accurate member has the first slot, so that the
+    answer whose first voter is the most accurate wins. Where scores have no `answer`, wrong
     answers are taken to agree (the worst case for a vote). A committee's outcome on a question that a
     member was not run on is missing, and taken as its mean.
     """
@@ -105,8 +106,8 @@ class CommitteeRouter(Ranked):
 def committee_outcomes(scores: pd.DataFrame, grid: pd.DataFrame, committees: NDArray[np.int64]) -> Array:
     """Whether each committee's plurality vote is right, shape (n_questions, n_committees).
 
-    Committees hold columns of the outcomes `grid`, best first: a tie goes to the answer whose earliest
-    voter comes first. An outcome with a member that was not run is the committee's mean.
+    Committees hold columns of the outcomes `grid`, in slot order: a tie goes to the answer that was given
+    first, as in `aggregation.vote`. An outcome with a member that was not run is the committee's mean.
     """
     answers = _answers(scores, grid)
     codes = np.unique(answers)

@@ -4,16 +4,20 @@ Main table and aggregators of arXiv 2503.05641 (METHOD section 3; `data/publishe
 `run_time`; recruiting and discussion x aggregator are variants of one pipeline: see `variants`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import hypot
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 from skillmoe_lib import pipeline
+from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import intervals, published
 from skillmoe_lib.evaluation.intervals import Interval
+from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.pipeline import Competed, Examined, Session
 from skillmoe_lib.routing.skill_router import SkillRouter
@@ -68,9 +72,82 @@ def full_experiment(
     Everything before recruiting has the one `seed`; recruiting and test are repeated for `seeds`.
     """
     ready = learn_from_validation(session, questions, seed=seed, votes=votes)
+    return _on_test(session, questions, ready, names, router, seeds=seeds)
+
+
+def _on_test(
+    session: Session,
+    questions: pd.DataFrame,
+    ready: Learned,
+    names: Sequence[str],
+    router: SkillRouter,
+    *,
+    seeds: Sequence[int],
+) -> Experiment:
     routes = pipeline.recruit(names, router, questions, *ready.tables, seeds=seeds)
     done = pipeline.compete(session, names, questions, routes, ready.choice, seeds=seeds)
     return Experiment(ready, routes, done)
+
+
+# -- several benchmarks ---------------------------------------------------------------------------
+
+
+def several_benchmarks(
+    session: Session,
+    benchmarks: Mapping[str, pd.DataFrame],
+    names: Sequence[str],
+    router: SkillRouter,
+    *,
+    seeds: Sequence[int],
+    seed: int = 0,
+    votes: int = 5,
+) -> dict[str, Experiment]:
+    """`full_experiment` on each benchmark (its Questions table), with one `best_single` for them all.
+
+    First all of validation: only then is it known which expert is best over the benchmarks. Each
+    benchmark keeps its own profiles, aggregator and ranking.
+    """
+    learned = {
+        name: learn_from_validation(session, questions, seed=seed, votes=votes)
+        for name, questions in benchmarks.items()
+    }
+    best = lineup.best_over_benchmarks({name: ready.scores for name, ready in learned.items()})
+    found = {}
+    for name, ready in learned.items():
+        ready = ready._replace(choice=replace(ready.choice, best_single=best))
+        found[name] = _on_test(session, benchmarks[name], ready, names, clone(router), seeds=seeds)
+    return found
+
+
+def side_by_side(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """The paper's main table: a row a method, a column a benchmark, and the average.
+
+    `accuracy` holds the rows of `intervals.accuracy_table` of all benchmarks. Columns: method, label, then
+    accuracy of each benchmark in the order given, average, average_low, average_high, n_benchmarks;
+    fractions, in the order of the methods in `accuracy`. As in the paper every benchmark counts the same in
+    the average; it is null where a method lacks a benchmark. The interval adds the benchmarks' distances
+    squared (their questions are different ones), as `intervals.verdict_against` does.
+    """
+    names = list(dict.fromkeys(accuracy["benchmark"]))
+    if accuracy.duplicated(["method", "benchmark"]).any():
+        raise SkillmoeError("accuracies must have one row a method and benchmark, given more")
+    each, low, high = (
+        accuracy.pivot_table(index="method", columns="benchmark", values=value, aggfunc="first").reindex(
+            index=list(dict.fromkeys(accuracy["method"])), columns=names
+        )
+        for value in ("accuracy", "low", "high")
+    )
+    average = each.mean(axis=1, skipna=False)
+    below = np.sqrt(((each - low) ** 2).sum(axis=1, skipna=False)) / len(names)
+    above = np.sqrt(((high - each) ** 2).sum(axis=1, skipna=False)) / len(names)
+    table = each.assign(
+        average=average,
+        average_low=average - below,
+        average_high=average + above,
+        n_benchmarks=each.notna().sum(axis=1),
+    )
+    table.columns.name = None
+    return lineup.labelled(table.reset_index())
 
 
 # -- main table -----------------------------------------------------------------------------------

@@ -129,13 +129,12 @@ def routing_inputs(recorded: Recorded, embeddings: pd.DataFrame, *, embed: skill
 def recorded_vote(routes: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Plurality of the recruited experts' recorded answers: method, seed, question_id, answer, correct.
 
-    An expert in two slots votes twice, with the same recorded answer. A tie goes to the answer whose best
-    voter the router ranks first (by probability, then by slot). No answer found is no vote; a question
-    without any vote has a null answer and is wrong.
+    An expert in two slots votes twice, with the same recorded answer. Ties go as in `aggregation.vote`: to
+    the answer that was given first, in slot order. No answer found is no vote; a question without any vote
+    has a null answer and is wrong.
     """
     key = ["method", "seed", "question_id"]
-    ranked = routes.assign(probability=routes["probability"].fillna(0.0))
-    ranked = ranked.sort_values([*key, "probability", "slot"], ascending=[True] * 3 + [False, True])
+    ranked = routes.sort_values([*key, "slot"])
     # Bonuses sum to less than a vote and each exceeds all later ones: they only break ties.
     ranked["weight"] = 1 + 0.5 * 0.5 ** (ranked.groupby(key).cumcount() + 1).astype(float)
     cast = ranked.merge(scores[["question_id", "expert", "answer", "correct"]], on=["question_id", "expert"])

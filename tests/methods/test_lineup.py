@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import scenes
@@ -88,6 +90,30 @@ def test_ranking_of_nothing_says_so():
 
 def test_task_best_is_the_first_of_the_ranking():
     assert CHOICE.task_best == "ann"
+
+
+def test_best_over_benchmarks_is_the_mean_of_accuracies():
+    """ann .5 and .5; bob 1 and .25; cid 0 and 1, on fewer questions: each benchmark counts the same."""
+    first, second = scored(ann="rrww", bob="rrrr", cid="wwww"), scored(ann="rw", bob="rwww", cid="rr")
+    assert lineup.best_over_benchmarks({"a": first, "b": second}) == "bob"
+    assert lineup.best_over_benchmarks({"b": second}) == "cid"
+    # A tie goes by name; who was not run everywhere is left out, as is what was not run.
+    assert lineup.best_over_benchmarks({"a": scored(bob="rw", ann="wr")}) == "ann"
+    assert lineup.best_over_benchmarks({"a": first, "b": scored(ann="rw", bob="nn", cid="rrn")}) == "ann"
+    for scores in ({}, {"a": first, "b": scored(dee="r")}):
+        with pytest.raises(SkillmoeError, match=r"best expert over|on each of a, b"):
+            lineup.best_over_benchmarks(scores)
+
+
+def test_experts_that_would_say_the_same_are_named_once():
+    """Same weights, prompt and sampling under two names: one text, two votes."""
+    twins = replace(POOL, experts={**POOL.experts, "bea": replace(POOL.experts["bob"], name="bea")})
+    with pytest.warns(UserWarning, match="'bob' and 'bea' are the same model with the same prompt") as said:
+        lineup.programs(["cot_task_best", "moa"], [QUESTION], twins, ALL_ROUTES, CHOICE, seeds=[0, 1])
+    assert len(said) == 1
+    shown = replace(POOL.experts["bob"], name="bea", examples=(("1 + 1?", "The answer is \\boxed{2}"),))
+    other = replace(POOL, experts={**POOL.experts, "bea": shown})
+    lineup.programs(["cot_task_best"], [QUESTION], other, ALL_ROUTES, CHOICE, seeds=[0])
 
 
 # -- who is in the table -------------------------------------------------------------------------

@@ -1,4 +1,6 @@
+import json
 import re
+from pathlib import Path
 
 import pytest
 import scenes
@@ -331,6 +333,27 @@ def test_self_refine_stops_only_where_the_criticism_says_so(criticism, n_calls):
 
 
 @pytest.mark.parametrize(
+    ("criticism", "correct"),
+    [
+        ("Step 1: it is correct. Step 2 is wrong.", False),
+        ("It is correct that 2 + 2 = 4. The product is off.", False),
+        ("It is correct. But step 2 is not.", False),
+        ("Step 1 is wrong. Step 2: it is correct.", False),
+        ("Is it correct?", False),
+        ("I see no slip.\n\n**It is correct.**", True),
+        ('"It is correct."', True),
+        ("It is correct. The answer is (A)", True),
+        ("Verdict: the solution is correct", True),
+        ("It is correct.", True),
+        ("The answer is wrong.", False),
+        ("", False),
+    ],
+)
+def test_a_criticism_is_content_only_in_its_verdict(criticism, correct):
+    assert one_model.finds_it_correct(criticism) is correct
+
+
+@pytest.mark.parametrize(
     ("verdict", "finish", "result"),
     [
         ("The best is [2]", "stop", given_as("B")),
@@ -415,16 +438,58 @@ def test_rescaled(p, weight):
         ("The answer is (A)\nConfidence: 0.85", 0.85),
         ("confidence .7", 0.7),
         ("**Confidence:** 0.9", 0.9),
+        ("Confidence: **0.9**", 0.9),
+        ("Confidence: $0.9$", 0.9),
+        ("Confidence: ~0.9", 0.9),
+        ("Confidence: 0,8", 0.8),
+        ("Confidence: 2e-1", 0.2),
+        ("My confidence is 0.7", 0.7),
+        ("I have a confidence level of about 0.7 in it.", 0.7),
+        ("Confidence: high (0.9)", 0.9),
+        ("Confidence (0-1): 0.7", 0.7),
+        ("Confidence (0 to 100): 70", 0.7),
+        # Shares of a scale that is named.
         ("Confidence: 90%", 0.9),
+        ("Confidence: 85 %", 0.85),
         ("Confidence: 100\\%", 1.0),
+        ("Confidence: 80 percent", 0.8),
+        ("Confidence: 1%", 0.01),
+        ("Confidence: 8/10", 0.8),
+        ("Confidence: 0.9/1", 0.9),
+        ("Confidence: 4 / 5", 0.8),
+        ("Confidence: 85 out of 100", 0.85),
+        ("Confidence: 150%", 1.0),
+        ("Confidence: 5/0", 0.0),
+        # No scale: of one up to 1, of ten up to 10, of a hundred beyond.
+        ("Confidence: 0", 0.0),
         ("Confidence: 1", 1.0),
         ("Confidence: 1.", 1.0),
-        ("Confidence: 7", 1.0),
+        ("Confidence: 7", 0.7),
+        ("Confidence: 7.5", 0.75),
+        ("Confidence: 10", 1.0),
+        ("Confidence: 85", 0.85),
+        ("Confidence: 100", 1.0),
+        ("Confidence: 250", 1.0),
+        # The last one counts; words are no number.
         ("Confidence: 0.2 at first\nConfidence: 0.6.", 0.6),
         ("Confidence: high", 0.0),
+        ("Confidence is high. The answer is 7.", 0.0),
+        ("Confidence: -0.5", 0.0),
+        ("Overconfidence 0.9", 0.0),
         ("Confidence: a number from 0 to 1", 0.0),
         ("", 0.0),
     ],
 )
 def test_confidence(text, p):
-    assert methods.confidence(text) == p
+    assert methods.confidence(text) == pytest.approx(p)
+
+
+def test_confidence_of_the_shared_cases():
+    path = Path(__file__).resolve().parents[3] / "shared" / "cases" / "cases.jsonl"
+    if not path.is_file():
+        pytest.skip("../shared is absent: no cases")
+    cases = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    cases = [case for case in cases if case["call"] == "methods.confidence"]
+    wrong = [case for case in cases if methods.confidence(case["input"]) != pytest.approx(case["expected"])]
+    assert cases
+    assert not wrong

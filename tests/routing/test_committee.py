@@ -1,9 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scenes
+from hypothesis import given
+from hypothesis import strategies as st
 
+from skillmoe_lib.aggregation import vote
+from skillmoe_lib.answers import Answer
 from skillmoe_lib.profiling.profiles import outcomes
 from skillmoe_lib.routing.committee import CommitteeRouter, committee_outcomes
+from skillmoe_lib.studies.routers import recorded_vote
 
 
 def frame(rows):
@@ -37,6 +43,26 @@ def test_outcomes_are_plurality_votes():
     assert votes.loc["nobody"].tolist() == [0, 0, 0]
     blind = committee_outcomes(scores.drop(columns="answer"), grid, np.array([[0, 1, 2]]))[:, 0]
     assert blind[list(grid.index).index("wrong apart")] == 0  # without answers wrong ones agree
+
+
+@given(said=st.lists(st.sampled_from(["A", "B", "C", None]), min_size=4, max_size=4), data=st.data())
+def test_every_count_of_votes_breaks_ties_alike(said, data):
+    """Live ballots, recorded ones, and committees on validation: the answer that was given first wins."""
+    gold = data.draw(st.sampled_from("ABC"))
+    members = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))
+    question = scenes.question("q", gold)
+    ballots = [Answer(said[i], "answered" if said[i] else "unparsed") for i in members]
+    live = vote(question, ballots).value
+    names = "abcd"
+    rows = [("q", names[i], said[i], said[i] == gold, "answered") for i in range(4)]
+    scores = pd.DataFrame(rows, columns=["question_id", "expert", "answer", "correct", "status"])
+    drawn = [("m", 0, "q", slot, names[i], None, 1 / (9 - slot)) for slot, i in enumerate(members)]
+    columns = ["method", "seed", "question_id", "slot", "expert", "suitability", "probability"]
+    recorded = recorded_vote(pd.DataFrame(drawn, columns=columns).sample(frac=1, random_state=0), scores)
+    assert recorded["correct"].item() == (live == gold)
+    assert (recorded["answer"].item() == live) if live else recorded["answer"].isna().item()
+    won = committee_outcomes(scores, outcomes(scores), np.array([members]))
+    assert won.item() == (live == gold)
 
 
 def test_right_answers_agree_however_written():

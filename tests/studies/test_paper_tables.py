@@ -7,6 +7,8 @@ import pytest
 import scenes
 import world
 
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation import intervals
 from skillmoe_lib.evaluation.intervals import Interval
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
@@ -153,6 +155,54 @@ def test_every_method_in_one_run(tmp_path, monkeypatch):
     used = found.done.used["request_id"]
     assert used.nunique() < len(used)
     assert set(used) <= set(session.store.generations()["request_id"])
+
+
+def test_best_single_is_one_expert_over_several_benchmarks(tmp_path, monkeypatch):
+    """ann is best on sums, bob on logic, cid half right on both: over the two cid is no worse than they."""
+    monkeypatch.setattr(skills, "load_encoder", lambda: None)
+    monkeypatch.setattr(skills, "embed", lambda texts, encoder=None: world._letters(texts))
+    session = world.session_at(tmp_path)
+    benchmarks = {
+        topic: world.QUESTIONS[world.QUESTIONS["subject"] == topic].assign(benchmark=topic)
+        for topic in ("sums", "logic")
+    }
+    # One more right answer of bob's on sums makes him the best over both.
+    gold = benchmarks["sums"]["gold"].where(
+        benchmarks["sums"]["question_id"] != "v-sums-1", world.wrong(world.TRUTH["v-sums-1"])
+    )
+    benchmarks["sums"] = benchmarks["sums"].assign(gold=gold)
+    names = ["symbolic_moe", "cot_task_best", "best_single"]
+    found = paper.several_benchmarks(session, benchmarks, names, SkillRouter(), seeds=[0])
+    assert {name: e.ready.choice.task_best for name, e in found.items()} == {"sums": "ann", "logic": "bob"}
+    assert {name: e.ready.choice.best_single for name, e in found.items()} == {"sums": "bob", "logic": "bob"}
+    tables = [intervals.accuracy_table(e.done.results) for e in found.values()]
+    shown = paper.side_by_side(pd.concat(tables)).set_index("method")
+    assert list(shown) == [
+        "label", "sums", "logic", "average", "average_low", "average_high", "n_benchmarks",
+    ]  # fmt: skip
+    assert shown.loc["cot_task_best", ["sums", "logic", "average"]].tolist() == [1, 1, 1]
+    assert shown.loc["best_single", ["sums", "logic", "average"]].tolist() == [0, 1, 0.5]
+    assert shown.loc["best_single", "label"] == "Chain of thought (Best-Single)"
+
+
+def test_side_by_side_averages_benchmarks_not_questions():
+    rows = [
+        ("moa", "gpqa", 0.4, 0.37, 0.44),
+        ("moa", "aime2024", 0.8, 0.76, 0.83),
+        ("debate", "gpqa", 0.3, 0.2, 0.4),
+    ]
+    accuracy = pd.DataFrame(rows, columns=["method", "benchmark", "accuracy", "low", "high"])
+    first, second = paper.side_by_side(accuracy).to_dict("records")
+    assert (first["method"], first["label"], first["gpqa"], first["aime2024"]) == (
+        "moa", "Mixture-of-Agents", 0.4, 0.8,
+    )  # fmt: skip
+    assert first["average"] == pytest.approx(0.6)
+    assert first["average_low"] == pytest.approx(0.6 - 0.05 / 2)  # 3, 4, 5
+    assert first["average_high"] == pytest.approx(0.6 + 0.05 / 2)
+    assert math.isnan(second["average"])
+    assert (first["n_benchmarks"], second["n_benchmarks"]) == (2, 1)
+    with pytest.raises(SkillmoeError, match="one row a method and benchmark"):
+        paper.side_by_side(pd.concat([accuracy, accuracy]))
 
 
 def test_a_single_pass_keeps_every_keyword(tmp_path):

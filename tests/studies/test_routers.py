@@ -84,7 +84,7 @@ def routes(rows):
     return pd.DataFrame([("m", 0, *row) for row in rows], columns=columns)
 
 
-def test_vote_counts_slots_and_breaks_ties_by_the_routers_rank():
+def test_vote_counts_slots_and_a_tie_goes_to_the_first_slot():
     scores = pd.DataFrame(
         [
             ("q1", "A", "x", False), ("q1", "B", "g", True), ("q2", "A", "x", False), ("q2", "B", "g", True),
@@ -102,7 +102,7 @@ def test_vote_counts_slots_and_breaks_ties_by_the_routers_rank():
         ]
     )  # fmt: skip
     voted = study.recorded_vote(drawn, scores).set_index("question_id")
-    assert voted["correct"].to_dict() == {"q1": True, "q2": True, "q3": False, "q4": False}
+    assert voted["correct"].to_dict() == {"q1": True, "q2": False, "q3": False, "q4": False}
     assert voted["answer"].isna().to_dict() == {"q1": False, "q2": False, "q3": True, "q4": False}
 
 
