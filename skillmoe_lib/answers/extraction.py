@@ -33,6 +33,10 @@ STRICT = "answer_is"
 SEVERAL = "first_of_several"
 
 
+#: The longest answer in words that is read.
+MAX_CHARS = 4000
+
+
 class Answer(NamedTuple):
     """What was read from a generation.
 
@@ -103,10 +107,11 @@ _MARKS = r"[*_`$\s\-•>#\[\"']{0,9}"
 _LAST_LINE = re.compile(
     rf"{_MARKS}(?:(?:Option|Choice|Letter)\s)?[*_`$\[\"']{{0,4}}(\([A-Za-z]\)|[A-Za-z])[.):*_`$\]\"']{{0,5}}\Z"
 )
-#: A choice with its own text: "C) Golgi", "(C) 42", "C. Paris", "C: 42", "C - 42".
+#: A choice with its own text: "C) Golgi", "(C) 42", "C. Paris", "C: 42", "C - 42"; a longer line is a sentence.
 _LABELLED = re.compile(
-    rf"{_MARKS}(?:(?:Option|Choice)\s)?[*_`]{{0,3}}(\([A-Za-z]\)|[A-Z](?=[*_`]{{0,3}}[.):]|\s[-–—]\s))"
-    r"[*_`.):]{0,4}(?:\s[-–—])?[*_`]{0,3}\s{1,3}(?!(?:is|are|was|can|has|does|would|should|isn't|may|might)\b)\S"
+    rf"{_MARKS}(?:(?:Option|Choice)\s)?[*_`]{{0,3}}(\([A-Z]\)|[A-Z](?=[*_`]{{0,3}}[.):]|\s[-–—]\s))"
+    r"[*_`.):]{0,4}(?:\s[-–—])?[*_`]{0,3}\s{1,3}(?!(?:is|are|was|can|has|does|would|should|isn't|may|might)\b"
+    r"|[Ll]et's\b)\S.{0,160}\Z"
 )
 _LONE_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 _BOX = re.compile(r"\\f?(?:frame)?box(?:ed)?\s?\{")
@@ -358,7 +363,7 @@ _LONE_VALUE = re.compile(
 
 def _line_at(text: str, position: int) -> str | None:
     """What stands from there to the end of its line or sentence, without layout; null where nothing does."""
-    line = text[position:].partition("\n")[0]
+    line = text[position : position + MAX_CHARS].partition("\n")[0]
     for stop in re.finditer(r"\.(?=[\s*_`\"')\]]|$)", line):
         before, after = line[: stop.start()], line[stop.end() :]
         lower = before[-1:].isalpha() and re.match(r"\s+[a-z]", after)
@@ -374,13 +379,14 @@ def _phrase(pattern: str) -> Callable[[str], str | None]:
     compiled = re.compile(rf"(?i:{pattern}){_LAYOUT}")
 
     def phrase(text: str) -> str | None:
-        found = []
-        for match in compiled.finditer(text):
+        described = None
+        for match in reversed(list(compiled.finditer(text))):
             before = text[max(0, match.start() - 80) : match.start()]
             if (value := _line_at(text, match.end())) and not _NOT_MINE.search(before):
-                found.append((value, bool(_DESCRIBES.match(value) or _OF_THIS.search(before))))
-        stated = [value for value, describes in found if not describes] or [value for value, _ in found]
-        return stated[-1] if stated else None
+                if not (_DESCRIBES.match(value) or _OF_THIS.search(before)):
+                    return value
+                described = described or value
+        return described
 
     return phrase
 
