@@ -58,7 +58,7 @@ class Found(NamedTuple):
 
 # Repetitions are bounded here and below, so that a degenerate text (thousands of spaces) costs no more than
 # another.
-_STYLE = r"\\(?:f?box(?:ed)?|framebox|text\w{0,6}|math\w{2,6}|mbox|bf|rm|it|displaystyle|underline|[lL]arge)(?![a-z])"
+_STYLE = r"\\(?:f?box(?:ed)?|framebox|text\w{0,6}|math(?!bb|cal)\w{2,6}|mbox|bf|rm|it|displaystyle|underline|[lL]arge)(?![a-z])"
 # Layout that may stand between "answer is" and the answer: spaces, markdown, quotes, brackets, LaTeX.
 _OPEN = rf"(?:[\s*_`\"'$:{{\[]|\\[(\[]|{_STYLE}\s{{0,3}}\{{?){{0,20}}"
 _NOUN = rf"(?:(?:the\s)?(?i:option|choice|letter|statement|answer)(?![a-z]))?{_OPEN}"
@@ -105,7 +105,7 @@ _IN_BOX = re.compile(
 )
 _MARKS = r"[*_`$\s\-•>#\[\"']{0,9}"
 _LAST_LINE = re.compile(
-    rf"{_MARKS}(?:(?:Option|Choice|Letter)\s)?[*_`$\[\"']{{0,4}}(\([A-Za-z]\)|[A-Za-z])[.):*_`$\]\"']{{0,5}}\Z"
+    rf"{_MARKS}(?:(?:Option|Choice|Letter)\s?:?\s)?[*_`$\[\"']{{0,4}}(\([A-Za-z]\)|[A-Za-z])[.):*_`$\]\"']{{0,5}}\Z"
 )
 #: A choice with its own text: "C) Golgi", "(C) 42", "C. Paris", "C: 42", "C - 42"; a longer line is a sentence.
 _LABELLED = re.compile(
@@ -233,7 +233,8 @@ def _own_words(text: str) -> str:
     after = strip_think(text)
     if after is not None and not after.strip() and (opened := _OPENED.search(text)):
         after = text[: opened.start()]
-    return _HTML.sub("", _TURN_END.sub("\n", text if after is None else after)).translate(_PLAIN)
+    after = _HTML.sub("", _TURN_END.sub("\n", text if after is None else after)).translate(_PLAIN)
+    return re.sub(r"(\s)\1{2,}", r"\1\1", after)
 
 
 def _passed_over(text: str, match: re.Match[str]) -> bool:

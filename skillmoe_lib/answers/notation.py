@@ -59,7 +59,7 @@ def plain_text(value: str) -> str:
     text = unicodedata.normalize("NFC", value).translate(_QUOTES)
     text = _ACCENT.sub(lambda m: unicodedata.normalize("NFC", m[2] + _COMBINING[m[1]]), text)
     text = _SWITCH.sub("", _repeated(lambda t: _STYLED.sub(r"\1", t), text))
-    text = re.sub(r"\\([%_#&$])", r"\1", _SPACE.sub(" ", text))
+    text = re.sub(r"\\([%_#&$])|\\\Z", r"\1", _SPACE.sub(" ", text))
     text = _repeated(lambda t: _unwrapped(re.sub(r"(?<=[^\s.])\.$", "", t.strip())), text)
     return " ".join(text.split()) or " ".join(value.split())
 
