@@ -59,7 +59,7 @@ def plain_text(value: str) -> str:
     text = unicodedata.normalize("NFC", value).translate(_QUOTES)
     text = _ACCENT.sub(lambda m: unicodedata.normalize("NFC", m[2] + _COMBINING[m[1]]), text)
     text = _SWITCH.sub("", _repeated(lambda t: _STYLED.sub(r"\1", t), text))
-    text = re.sub(r"\\([%_#&$])", r"\1", _SPACE.sub(" ", text))
+    text = re.sub(r"\\([%_#&$])|\\\Z", r"\1", _SPACE.sub(" ", text))
     text = _repeated(lambda t: _unwrapped(re.sub(r"(?<=[^\s.])\.$", "", t.strip())), text)
     return " ".join(text.split()) or " ".join(value.split())
 
@@ -102,7 +102,9 @@ _SIGNS = str.maketrans(
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUBSCRIPTS = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
-_ROOT = re.compile(r"(?:√|(?<![a-zA-Z])\\?sqrt)\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zπ])(?![a-zA-Z]))")
+_ROOT = re.compile(
+    r"(?:√|(?<![a-zA-Z])\\?sqrt)\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+(?:\.\d+)?|[a-zπ])(?![a-zA-Z]))"
+)
 _GREEK = re.compile("[α-ρσ-ωΓΔΘΛΞΠΣΦΨΩ]")
 
 # A number. Digits are bounded: int() and Fraction() of a degenerate text must cost nothing.
@@ -235,7 +237,7 @@ _LONG_WORD = re.compile(rf"(?<![a-zA-Z])(?!(?:{_FUNCTION_NAMES}|sqrt)(?![a-zA-Z]
 _TEXT_UNIT = re.compile(
     rf"(?<=[\w)}}\]\s%])\s*\\(?:text(?:bf|it|rm|normal)?|math(?:rm|it|bf)|mbox)\s*\{{[\s~]*{_UNIT}\s*\}}{_POWER}\s*\Z"
 )
-_WORD_UNIT = re.compile(rf"(?<=[\d)}}\]])\s+{_WORD}(?:(?:\s?/\s?|[ -]){_WORD}){{0,7}}\s*\Z")
+_WORD_UNIT = re.compile(rf"(?<=[\d)}}\]i])\s+{_WORD}(?:(?:\s?/\s?|[ -]){_WORD}){{0,7}}\s*\Z")
 
 
 @lru_cache(maxsize=100_000)
@@ -318,7 +320,7 @@ def _for_math_verify(latex: str) -> str:
     text = re.sub(
         r"(?<!\\)\bexp\s*\(([^()]*)\)|\\exp\s*\(([^()]*)\)", lambda m: f"e^{{{m[1] or m[2]}}}", text
     )
-    text = _ROOT.sub(lambda m: f"\\sqrt{{{m[1] or m[2]}}}", text)
+    text = _ROOT.sub(lambda m: f"\\sqrt{{{m[1] or m[2] or m[3]}}}", text)
     text = (
         _FUNCTION.sub(r"\\\1 ", text).replace("\\infinity", "\\infty").replace("\\varnothing", "\\emptyset")
     )

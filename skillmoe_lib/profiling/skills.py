@@ -7,6 +7,7 @@ nearest profile keyword by cosine of all-MiniLM-L6-v2 sentence embeddings).
 import contextlib
 import functools
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,9 @@ from skillmoe_lib.generation import Program
 from skillmoe_lib.questions.benchmark import Question
 
 MARKER = "keywords:"
+#: What stands before a keyword in a list: "1.", "(2)", "3)", "a)", "-", "•".
+_LIST_MARK = re.compile(r"^[\s*_`\"'•–—-]*(?:\(?\d{1,2}[.)](?!\d)|\(?[a-z]\)\s|#\d{1,2}\s)?")
+_AROUND = " \t-–—*•_`\"'“”‘’[]{}<>"
 #: Texts -> unit vectors, shape (len(texts), d).
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -30,13 +34,18 @@ def parse_keywords(text: str) -> list[str]:
     """Keywords in one answer of the keyword model, in the order given, repeats kept.
 
     METHOD 1.1: what follows the last `Keywords:` (in any case), split on commas, stripped, lower-cased,
-    without full stops. Departures: line ends separate too and list marks are dropped, so that a list or
-    a remark on the next line does not spoil a neighbour; without the marker (the prompt of a plain
-    model may itself end in it) the first line that holds anything is the list.
+    without full stops. Departures: semicolons and line ends separate too, and list marks ("1.", "-"),
+    quotes and markdown are dropped, so that one skill has one name however it is listed; without the
+    marker (the prompt of a plain model may itself end in it) the first line that holds anything is the
+    list.
     """
     _, marker, listed = text.lower().rpartition(MARKER)
     lines = listed.splitlines() if marker else listed.strip().splitlines()[:1]
-    words = (word.replace(".", "").strip(" \t-*•") for line in lines for word in line.split(","))
+    words = (
+        _LIST_MARK.sub("", word).replace(".", "").strip(_AROUND)
+        for line in lines
+        for word in re.split("[,;]", line)
+    )
     return [word for word in words if word]
 
 

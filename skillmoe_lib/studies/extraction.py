@@ -148,7 +148,7 @@ def load_recorded(folder: Path) -> pd.DataFrame:
 # Wider than the extractor's rules, on purpose: any capital after "answer is" or "answer:", also one that
 # starts a word, so that what the extractor passes over counts as stated and so as a disagreement.
 _STATED = re.compile(
-    r"(?i:answers?\s+(?:is|are)|answer\W{0,3}:)[\s:*`\"$\\(\[]{0,12}"
+    r"(?i:answers?\s+(?:is|are|(?:would|should|must|will)\s+be|has\s+to\s+be)|answer\W{0,3}:)[\s:*`\"$\\(\[]{0,12}"
     r"(?:(?:boxed|text)\{|[Oo]ption |[Cc]hoice )?\(?([A-J])"
     r"((?:[)\s]{0,9}(?:,|and|or|&){1,2}\s{0,9}(?:and|or)?\s{0,9}\([A-J]\))*)"
 )
