@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.paths import CARRIED, project_files, project_root
 
 SUFFIX = ".pins.yaml"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -129,14 +129,22 @@ def _find(name: str) -> Path:
         if not Path(name).is_file():
             raise SkillmoeError(f"no file {name}: give a pool, a benchmark, or the path of its YAML file")
         return Path(name)
-    data = project_root() / "data"
-    files = [path for kind in ("pools", "benchmarks") for path in sorted((data / kind).glob("*.yaml"))]
-    known = [path for path in files if not path.name.endswith(SUFFIX)]
+    files = {
+        key: path
+        for key, path in project_files("data", "*/*.yaml").items()
+        if not key.startswith("examples/")
+    }
+    known = [path for path in files.values() if not path.name.endswith(SUFFIX)]
     named = [path for path in known if path.stem == name]
     if not named:
         raise unknown("pool or benchmark", name, {path.stem for path in known})
     if len(named) > 1:
         raise SkillmoeError(f"{name!r} is both a pool and a benchmark: give the path of its YAML file")
+    if named[0].is_relative_to(CARRIED):
+        folder = project_root() / named[0].parent.relative_to(CARRIED)
+        raise SkillmoeError(
+            f"{named[0]} is part of the installed package: copy it to {folder} and pin the copy"
+        )
     return named[0]
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.paths import project_file
 
 _CONVERTER = "2"  # raise when the conversion changes what is written
 
@@ -75,7 +75,7 @@ def context_tokens(path: Path) -> int | None:
 
 
 def _from_folder(name: str) -> ModelFiles:
-    path = Path(name) if Path(name).is_absolute() else project_root() / name
+    path = project_file(name)  # an absolute path stays as it is
     missing = [file for file in ("config.json", "tokenizer.json") if not (path / file).is_file()]
     weights = sorted(path.glob("*.safetensors"))
     if missing or not weights:
