@@ -9,7 +9,6 @@ is not used).
 """
 
 import datetime
-import importlib.util
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.errors import SkillmoeError, require, unknown
 from skillmoe_lib.paths import CARRIED, project_files, project_root
 
 SUFFIX = ".pins.yaml"
@@ -76,8 +75,7 @@ def pin(name: str, *, timeout_s: float = 20.0) -> Path:
         repository could not be pinned. Then one line for each says why and what to do (on stderr),
         and those that worked are in the lock all the same.
     """
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise SkillmoeError("pinning needs the package huggingface-hub: pip install huggingface-hub")
+    require("pinning", "huggingface_hub", extra="models")
     source = _find(name)
     wanted = list(dict.fromkeys(_wanted(_mapping(source), source.parent)))
     if not wanted:

@@ -75,8 +75,8 @@ def project_files(folder: str, pattern: str) -> dict[str, Path]:
     if not found:
         places = " or ".join(str(root) for root in reversed(roots) if root != roots[0] or CARRIED.is_dir())
         raise SkillmoeError(
-            f"no {pattern.rpartition('/')[2]} in {places}: start in the project's folder, or set SKILLMOE_HOME "
-            "to the folder that holds data/ and notebooks/"
+            f"no {pattern.rpartition('/')[2]} in {places}: start in the project's folder, or set "
+            "SKILLMOE_HOME to the folder that holds data/ and notebooks/"
         )
     return dict(sorted(found.items()))
 

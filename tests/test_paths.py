@@ -42,7 +42,7 @@ def test_environment_variable_wins(project: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_environment_variable_must_name_a_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKILLMOE_HOME", "nowhere")
-    with pytest.raises(SkillmoeError, match="^SKILLMOE_HOME must name a folder that exists, got 'nowhere'$"):
+    with pytest.raises(SkillmoeError, match=r"^SKILLMOE_HOME must name a folder that exists, got 'nowhere'$"):
         paths.project_root()
 
 
