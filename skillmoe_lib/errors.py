@@ -25,4 +25,4 @@ def require(step: str, *modules: str, extra: str) -> None:
         Naming what is missing and the command that installs it.
     """
     if missing := [module for module in modules if find_spec(module) is None]:
-        raise SkillmoeError(f"{step} needs {', '.join(missing)}: pip install 'skillmoe[{extra}]'")
+        raise SkillmoeError(f'{step} needs {", ".join(missing)}: pip install "skillmoe[{extra}]"')
