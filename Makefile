@@ -13,6 +13,8 @@ ENGINE ?= cpu
 TORCH_INDEX ?=
 # No build of flashinfer's cuda-python, which vLLM for GPUs needs, is for Python 3.13.
 PYTHONS := 3.11 3.12$(if $(filter cpu,$(ENGINE)), 3.13)
+WANTED_cpu := 3.11, 3.12 or 3.13
+WANTED_gpu := 3.11 or 3.12
 FITS := -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv)' $(PYTHONS)
 PYTHON ?= $(shell for p in $(PYTHONS:%=python%) python3 python; do \
 	$$p $(FITS) 2>/dev/null && echo $$p && break; done)
@@ -58,7 +60,7 @@ $(READY): requirements/$(ENGINE).txt requirements/compiled.txt pyproject.toml
 	      { echo 'setup: uv could not bring Python 3.12 (see above)' >&2; exit 1; }; \
 	  fi; \
 	  "$${python:-false}" $(FITS) 2>/dev/null || \
-	    { echo "setup: a Python of version $(PYTHONS) is needed, got $${python:-none}; name one with PYTHON=/path/to/python, or install uv, which brings one" >&2; exit 1; }; \
+	    { echo "setup: Python $(WANTED_$(ENGINE)) is needed, got $${python:-none}; name one with PYTHON=/path/to/python, or install uv, which brings one" >&2; exit 1; }; \
 	  "$$python" -m venv .venv || \
 	    { echo "setup: $$python cannot make environments; install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
 	fi; \
