@@ -1,4 +1,4 @@
-"""What is installed: a wheel with its data, the console command, and `make setup` with the Pythons at hand."""
+"""The wheel with its data, the console command, and `make setup` with the Pythons at hand."""
 
 import json
 import os
