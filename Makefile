@@ -5,13 +5,19 @@
 # make clean   remove the environment and the tools' caches; generations and reports are kept
 #
 # ENGINE=gpu        vLLM for NVIDIA GPUs in place of vLLM for the CPU
-# PYTHON=...        a Python 3.11, where neither python3.11 nor python3 is one
+# PYTHON=...        the Python to use: 3.11, 3.12 or 3.13 (3.11 or 3.12 for ENGINE=gpu). Without it the first
+#                   of these on the PATH is taken; where there is none, uv brings 3.12 if uv is installed
 # TORCH_INDEX=...   where pip finds the CPU build of torch (PyTorch's own wheel index), if not by itself
 SHELL := bash
 ENGINE ?= cpu
 TORCH_INDEX ?=
-PYTHON ?= $(shell for p in python3.11 python3; do \
-	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$p && break; done)
+# No build of flashinfer's cuda-python, which vLLM for GPUs needs, is for Python 3.13.
+PYTHONS := 3.11 3.12$(if $(filter cpu,$(ENGINE)), 3.13)
+WANTED_cpu := 3.11, 3.12 or 3.13
+WANTED_gpu := 3.11 or 3.12
+FITS := -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv)' $(PYTHONS)
+PYTHON ?= $(shell for p in $(PYTHONS:%=python%) python3 python; do \
+	$$p $(FITS) 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready-$(ENGINE)
 
@@ -47,11 +53,16 @@ $(READY): requirements/$(ENGINE).txt requirements/compiled.txt pyproject.toml
 	@set -euo pipefail; \
 	if [ ! -e $@ ]; then \
 	  python="$(PYTHON)"; \
-	  "$${python:-false}" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	    { echo 'setup: Python 3.11 is needed and neither python3.11 nor python3 is one; name one with PYTHON=/path/to/python3.11' >&2; exit 1; }; \
 	  rm -rf .venv; \
+	  if [ -z "$$python" ] && command -v uv >/dev/null; then \
+	    echo '[0/4] Python 3.12, brought by uv'; \
+	    uv python install --quiet 3.12 && python="$$(uv python find --no-project 3.12)" || \
+	      { echo 'setup: uv could not bring Python 3.12 (see above)' >&2; exit 1; }; \
+	  fi; \
+	  "$${python:-false}" $(FITS) 2>/dev/null || \
+	    { echo "setup: Python $(WANTED_$(ENGINE)) is needed, got $${python:-none}; name one with PYTHON=/path/to/python, or install uv, which brings one" >&2; exit 1; }; \
 	  "$$python" -m venv .venv || \
-	    { echo "setup: $$python cannot make environments; install its venv module (Debian, Ubuntu: python3.11-venv)" >&2; exit 1; }; \
+	    { echo "setup: $$python cannot make environments; install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
 	fi; \
 	$(BIN)/python requirements/install.py $(ENGINE) --torch-index "$(TORCH_INDEX)"; \
 	touch $@

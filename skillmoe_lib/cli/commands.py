@@ -1,10 +1,11 @@
-"""The command line: `python -m skillmoe_lib run | params | status | doctor | report | pin | new`."""
+"""The command line: `skillmoe` (or `python -m skillmoe_lib`) with a command, each a function below."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from skillmoe_lib import __version__
 from skillmoe_lib.errors import SkillmoeError
 
 
@@ -26,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m skillmoe_lib", description="Mixture of experts by skill."
-    )
+    prog = "skillmoe" if Path(sys.argv[0]).stem == "skillmoe" else "python -m skillmoe_lib"
+    parser = argparse.ArgumentParser(prog=prog, description="Mixture of experts by skill.")
+    parser.add_argument("--version", action="version", version=f"skillmoe {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:  # noqa: A002

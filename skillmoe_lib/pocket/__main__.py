@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.errors import SkillmoeError, require, unknown
 from skillmoe_lib.paths import project_root
 from skillmoe_lib.pocket.pool import ROSTER, SCHOOLS, train_member, train_school
 
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in given.names:
             if name not in ROSTER:
                 raise unknown("pocket expert", name, ROSTER)
+        require("training the pocket pool", "torch", "transformers", "reasoning_gym", extra="models,data")
         if not given.keep_schools:
             _side_by_side(partial(train_school, folder=given.out, seed=given.seed), list(SCHOOLS))
         _side_by_side(partial(train_member, folder=given.out, seed=given.seed), given.names or list(ROSTER))

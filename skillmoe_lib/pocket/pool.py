@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from skillmoe_lib.errors import unknown
+from skillmoe_lib.errors import require, unknown
 from skillmoe_lib.pocket import training
 from skillmoe_lib.pocket.cards import Card, write_card
 from skillmoe_lib.pocket.families import FAMILIES, Worked
@@ -185,6 +185,7 @@ def open_classroom(folder: Path, *, seed: int = 0, book_size: int = BOOK) -> Cla
     SkillmoeError
         Where a school is missing or damaged.
     """
+    require("training a pocket expert", "torch", "transformers", "reasoning_gym", extra="models,data")
     tokenizer = training.load(folder / next(iter(SCHOOLS))).tokenizer
     return Classroom(library(seed=seed, size=book_size), tokenizer, folder)
 

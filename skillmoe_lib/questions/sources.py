@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 
 from skillmoe_lib import hub
-from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.errors import SkillmoeError, require, unknown
 from skillmoe_lib.questions.rows import Row, Rows, check_keys, check_value, normalised, part_of, split_rows
 
 #: Questions a reasoning-gym family may be asked for; past it the family is taken to have run dry.
@@ -136,12 +136,9 @@ def from_hub(settings: Mapping[str, Any], path: Path) -> Rows:
 
 
 def _installed_families() -> dict[str, Any]:
-    try:
-        from reasoning_gym.factory import DATASETS
-    except ImportError as error:
-        raise SkillmoeError(
-            "this benchmark needs the package reasoning-gym: pip install reasoning-gym"
-        ) from error
+    require("making questions", "reasoning_gym", extra="data")
+    from reasoning_gym.factory import DATASETS
+
     return dict(DATASETS)
 
 
@@ -216,10 +213,9 @@ def _read_file(file: Path) -> pd.DataFrame:
 
 
 def _read_hub(part: Mapping[str, Any], gated: bool) -> pd.DataFrame:
-    try:
-        import datasets
-    except ImportError as error:
-        raise SkillmoeError("this benchmark needs the package datasets: pip install datasets") from error
+    require("reading a benchmark of the hub", "datasets", extra="data")
+    import datasets
+
     path, revision = part["path"], part.get("revision")
     try:
         data = datasets.load_dataset(

@@ -1,11 +1,14 @@
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from skillmoe_lib import hub
@@ -107,10 +110,47 @@ def test_a_chain_stops_at_a_failure_and_leaves_its_report(
     assert page.is_file()
 
 
+# A shell starts background jobs with SIGINT ignored, which their children inherit, Python among them.
+INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from skillmoe_lib.cli.commands import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a command of ours that an interrupt reaches; whatever the test does, it is ended after it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def popen(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", INTERRUPTIBLE, *arguments]
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True))
+        return started[-1]
+
+    yield popen
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(
+                recursive=True
+            ):  # kernels have groups of their own
+                child.kill()
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_an_interrupt_is_one_line_and_leaves_no_kernel(project: Path) -> None:
-    command = [sys.executable, "-m", "skillmoe_lib", "run", "slow"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+@pytest.mark.parametrize("ignored", [False, True], ids=["foreground", "background"])
+def test_an_interrupt_is_one_line_and_leaves_no_kernel(
+    project: Path, start: Callable[..., subprocess.Popen[str]], ignored: bool
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ignored else None
+    try:
+        process = start("run", "slow")
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, before)
     until = time.monotonic() + 120
     while not ((project / "kernel").is_file() and (project / "kernel").read_text()):
         assert time.monotonic() < until

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skillmoe_lib import questions, tables
+from skillmoe_lib import paths, questions, tables
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.questions import benchmark as benchmarks
 
@@ -66,7 +66,7 @@ def test_unknown_benchmark_lists_the_known() -> None:
 
 def test_every_benchmark_file_is_sound() -> None:
     """What can be checked without the hub: all keys, up to the first reading."""
-    for path in sorted((benchmarks.project_root() / "data" / "benchmarks").glob("*.yaml")):
+    for path in sorted((paths.project_root() / "data" / "benchmarks").glob("*.yaml")):
         settings = yaml.safe_load(path.read_text())
         assert settings["source"] in benchmarks.SOURCES, path
         assert settings["description"], path

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.errors import SkillmoeError, require
 from skillmoe_lib.generation import Message, Model, Request
 
 PLAIN_STOP = "\nQuestion:"  # a base model runs on into a question of its own
@@ -13,6 +13,7 @@ PLAIN_STOP = "\nQuestion:"  # a base model runs on into a question of its own
 @lru_cache(maxsize=32)
 def tokenizer(path: str) -> Any:
     """The model folder's tokenizer (weights are not touched)."""
+    require("rendering prompts", "transformers", extra="models")
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path)
