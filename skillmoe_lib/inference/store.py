@@ -150,7 +150,9 @@ class GenerationStore:
     def models(self) -> set[Model]:
         """The models that wrote what is stored (without the place of their files)."""
         self._refresh()
-        tables = [table for part in sorted(self._seen) if (table := self._read(part, _OF_A_MODEL)) is not None]
+        tables = [
+            table for part in sorted(self._seen) if (table := self._read(part, _OF_A_MODEL)) is not None
+        ]
         rows = (row for table in tables for row in table.group_by(_OF_A_MODEL).aggregate([]).to_pylist())
         return {Model(**row) for row in rows}
 
@@ -182,7 +184,8 @@ class GenerationStore:
     def failed(self) -> dict[str, Failure]:
         """Request id -> its last failure, of the requests that nothing has answered."""
         listed = self.failures()[["request_id", "reason", "status"]].to_numpy()
-        return {row[0]: Failure(*row) for row in listed if row[0] not in self.known([row[0]])}
+        last = {row[0]: Failure(*row) for row in listed}
+        return {request_id: last[request_id] for request_id in last.keys() - self.known(last)}
 
     def set_aside(self) -> list[Path]:
         """Files that could not be read and were moved out of the way; kept, never deleted."""
@@ -219,15 +222,17 @@ class GenerationStore:
                 if not _lock(stream.fileno()):
                     continue  # a run that is under way
                 batch, rows, n_torn = _entries(stream)
-                known = self.known(row["request_id"] for row in rows)
-                rows = [row for row in rows if row["request_id"] not in known]  # a kill just before `unlink`
+                known = self.known(row["request_id"] for row in rows)  # a kill just before `unlink`
+                once = {row["request_id"]: row for row in rows if row["request_id"] not in known}
+                rows = list(once.values())
                 if rows and batch:
                     seconds = rows[-1]["generate_s"]
                     self._write_rows(rows, Batch(**{**batch, "generate_s": seconds}))
                 if n_torn or (rows and not batch):
                     self._put_aside(path, f"{n_torn or len(rows)} of its lines are torn")
                 else:
-                    path.unlink()
+                    with contextlib.suppress(PermissionError):  # Windows, while it is open
+                        path.unlink()
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -353,7 +358,7 @@ class Journal:
 
 
 def _entries(stream: Iterable[bytes]) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """A journal's batch, its rows, and the number of torn lines; a last line that was being written is none."""
+    """A journal's batch, its rows, and the number of torn lines (a last one cut short is none)."""
     whole, n_torn = [], 0
     for line in stream:
         check, _, text = line.rstrip(b"\n").partition(b" ")
