@@ -151,6 +151,7 @@ class _Run:
         self.unusable: dict[LoadKey, str] = {}  # models that could not be loaded, and why
         self.culprits: list[tuple[Request, Failure]] = []
         self.fault: Exception | None = None
+        self.n_answered = 0
         self.recorder: _Recorder | None = None
         try:
             store.recover()
@@ -275,14 +276,14 @@ class _Run:
         retry: deque[_Group] = deque()
         n_faults = n_failed_loads = 0
         while group := self._next(load_key, retry):
-            at_work = [group]
+            at_work, n_before = [group], self.n_answered
             try:
                 self._load_and_answer(model, at_work, retry)
             except _Fault as fault:
                 self.fault, group = fault, at_work[0]
                 rest = [request for request in group.requests if request.id in self.waiting.get(load_key, {})]
                 n_failed_loads = n_failed_loads + 1 if fault.loading else 0
-                n_faults = n_faults + 1 if len(rest) == len(group.requests) else 1
+                n_faults = n_faults + 1 if self.n_answered == n_before else 1
                 if n_failed_loads > 1 or n_faults > FAULTS_IN_A_ROW:
                     self._give_up(model, fault)
                 elif fault.loading:
@@ -382,6 +383,7 @@ class _Run:
                     failures.append((request, outcome))
                 else:
                     recorder.take(request, outcome)
+                    self.n_answered += 1
                     self._answered(request)
                 bar.update(1)
         finally:

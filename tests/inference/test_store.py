@@ -265,7 +265,7 @@ def test_a_file_that_cannot_be_opened_just_now_is_not_torn(store, monkeypatch, c
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patched:
-        patched.setattr("skillmoe_lib.inference.store.Path.read_bytes", refuse)
+        patched.setattr("skillmoe_lib.inference.store.pyarrow.parquet.ParquetFile", refuse)
         with pytest.raises(SkillmoeError, match=os.strerror(code)) as error:
             again(store).get([ask().id])
     assert "\n" not in str(error.value)

@@ -75,8 +75,8 @@ def as_stored(pool: Pool, store: GenerationStore) -> Pool:
         if len(found) > 1:
             several = ", ".join(f"{revision} ({length} tokens)" for revision, length in found)
             raise SkillmoeError(
-                f"{len(found)} revisions of {model.source!r} are stored: {several}; give the one that is meant "
-                f"as `revision` of expert {expert.name!r} in the pool"
+                f"{len(found)} revisions of {model.source!r} are stored: {several}; give the one "
+                f"that is meant as `revision` of expert {expert.name!r} in the pool"
             )
         for revision, length in found:
             model = replace(model, revision=revision, max_model_len=length)
