@@ -419,7 +419,7 @@ def test_poison_is_found_and_everything_else_is_served(store, poison):
     with pytest.raises(SkillmoeError) as error:
         schedule.run({**programs(), "other": asking([ask("x", B)])}, engine, store)
     assert str(error.value).startswith(f"{len(poison)} request(s) could not be run")
-    assert all(f"'q{poison[0]}'" in str(error.value) for _ in poison)
+    assert any(f"question 'q{i}'" in str(error.value) for i in poison)
     assert "(ValueError: boom)" in str(error.value)
     assert "\n" not in str(error.value)
     assert set(store.failures()["question_id"]) == {f"q{i}" for i in poison}

@@ -45,6 +45,7 @@ _ENVIRONMENT = {
 }
 # What the server has imported when it forks; what is missing here each process would import anew.
 _PRELOAD = [
+    "skillmoe_lib.inference.engines.vllm_process",
     "vllm",
     "vllm.entrypoints.llm",
     "vllm.model_executor.models.llama",
