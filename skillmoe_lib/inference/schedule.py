@@ -78,20 +78,23 @@ def run(
         to. At the end, when everything else was served and stored: what could not be run, by name.
     """
     scheduled = _Run(engine, store, policy, description, skip)
-    states = {key: _State(program) for key, program in programs.items()}
+    outcomes: dict[Key, Outcome] = {}
     try:
-        queue = iter(states.values())
-        while scheduled.begin(queue):
+        queue = ((key, _State(program)) for key, program in programs.items())
+        while begun := scheduled.begin(queue):
             scheduled.finish()
+            outcomes |= {key: Outcome(state.result, tuple(state.request_ids)) for key, state in begun}
     finally:
         engine.release()
     if scheduled.culprits and not skip:
         raise SkillmoeError(_named(scheduled.culprits)) from scheduled.fault
-    return {key: Outcome(state.result, tuple(state.request_ids)) for key, state in states.items()}
+    return outcomes
 
 
 class _State:
     """A program under way: what it waits for, what it has used, what it returned."""
+
+    __slots__ = ("n_open", "pending", "program", "request_ids", "result")
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -162,14 +165,14 @@ class _Run:
 
     # -- programs --------------------------------------------------------------------------------
 
-    def begin(self, programs: Iterator[_State]) -> bool:
-        """Start programs until enough requests wait; False where none is left."""
-        started = False
+    def begin(self, programs: Iterator[tuple[Key, _State]]) -> list[tuple[Key, _State]]:
+        """Start programs until enough requests wait; none where all have begun."""
+        begun: list[tuple[Key, _State]] = []
         while len(self.waiters) < WAITING and (some := list(itertools.islice(programs, AT_ONCE))):
-            started = True
-            self._wait([state for state in some if state.resume(None)])
+            begun += some
+            self._wait([state for _, state in some if state.resume(None)])
             self.advance()
-        return started
+        return begun
 
     def finish(self) -> None:
         """Serve models until no program waits."""
