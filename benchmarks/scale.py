@@ -65,7 +65,7 @@ def questions(n: int, split: str) -> pd.DataFrame:
             "question_id": [f"{split[0]}{i}" for i in range(n)],
             "benchmark": "scale",
             "split": split,
-            "text": [f"{_STEM}What is {i} about?" for i in range(n)],
+            "text": [f"{_STEM}What of {split} {i}?" for i in range(n)],
             "choices": json.dumps(["one", "two", "three", "four"]),
             "gold": ["ABCD"[i % 4] for i in range(n)],
             "subject": "mechanics",
