@@ -13,7 +13,6 @@ import json
 import os
 import re
 import sys
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from skillmoe_lib.errors import SkillmoeError, require, unknown
+from skillmoe_lib.files import replace_file
 from skillmoe_lib.paths import CARRIED, project_files, project_root
 
 SUFFIX = ".pins.yaml"
@@ -91,7 +91,9 @@ def pin(name: str, *, timeout_s: float = 20.0) -> Path:
             if hopeless:
                 raise hopeless
             pins[item.id], shortfall = _look_up(item, timeout_s)
-            _write(lock, pins)
+            replace_file(
+                lock, yaml.safe_dump({name: pins[name]._asdict() for name in sorted(pins)}, sort_keys=False)
+            )
             if shortfall:
                 raise shortfall
         except _Unpinned as problem:
@@ -257,20 +259,3 @@ def _why(error: BaseException, item: _Wanted) -> _Unpinned:
         return _Unpinned("the hub did not answer in time", "try again later")
     remedy = "run this on a machine that reaches the hub, or set HF_ENDPOINT to a mirror"
     return _Unpinned(f"the hub cannot be reached ({type(error).__name__})", remedy, hopeless=True)
-
-
-def _write(lock: Path, pins: Mapping[str, Pin]) -> None:
-    text = yaml.safe_dump({name: pins[name]._asdict() for name in sorted(pins)}, sort_keys=False)
-    temporary = lock.with_name(f".{lock.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as sink:
-            sink.write(text)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(lock)
-    except OSError as error:
-        raise SkillmoeError(
-            f"cannot write {lock}: {error.strerror or error}; the lock is as it was"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

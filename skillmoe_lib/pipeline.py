@@ -20,6 +20,7 @@ from skillmoe_lib.experts.pool import Pool
 from skillmoe_lib.generation import Engine, Program
 from skillmoe_lib.inference import schedule
 from skillmoe_lib.inference.engines import connect
+from skillmoe_lib.inference.engines.replay import as_stored
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
@@ -42,14 +43,15 @@ class Session(NamedTuple):
 def open_session(pool: str, engine: str, store: str, *, preset: str = "skillmoe") -> Session:
     """Load the pool, to be asked and read by the preset's conventions, and open the engine's own store.
 
-    `replay` serves what `vllm` stored. Both locate the models' files: their digests and versions are part
-    of what a generation is kept by.
+    `replay` serves what `vllm` stored. `vllm` locates the models' files, whose digests and versions are part
+    of what a generation is kept by; `replay` takes them from the store and needs no files.
     """
     connected = connect(engine)
-    family = "vllm" if connected.name == "replay" else connected.name
-    root = paths.project_root() / store / family
-    members = experts.load_pool(pool, locate=family == "vllm")
-    return Session(members.under(find_preset(preset).conventions), connected, GenerationStore(root))
+    replaying = connected.name == "replay"
+    kept = GenerationStore(paths.project_root() / store / ("vllm" if replaying else connected.name))
+    members = experts.load_pool(pool, locate=connected.name == "vllm")
+    members = members.under(find_preset(preset).conventions)
+    return Session(as_stored(members, kept) if replaying else members, connected, kept)
 
 
 def annotate(session: Session, questions: pd.DataFrame, *, seed: int = 0, **settings: Any) -> pd.DataFrame:

@@ -4,10 +4,7 @@ questions -> skills -> scores -> profiles -> routes -> results -> summary; gener
 live in the `store`. Missing is null, never a guess. A derived table can be deleted and rebuilt.
 """
 
-import contextlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,10 @@ import pyarrow
 import pyarrow.parquet
 
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.files import replace_file
 
 TEXT = "string"
-STATUSES = ["answered", "unparsed", "cut", "not_run"]
+STATUSES = ["answered", "unparsed", "cut", "overflow", "not_run"]
 KINDS = ["choice", "math", "text"]
 
 
@@ -160,25 +158,6 @@ def as_parquet(table: pyarrow.Table) -> bytes:
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, write_page_checksum=True)
     return bytes(sink.getvalue())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, sync it, and rename it into place."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as sink:
-            sink.write(data)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise SkillmoeError(
-            f"cannot write {path}: {error.strerror or error}; what was stored is intact"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # the reason is told above
-            temporary.unlink()
 
 
 def read(path: Path, schema: pa.DataFrameSchema) -> pd.DataFrame:

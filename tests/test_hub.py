@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from skillmoe_lib import hub
+from skillmoe_lib import files, hub
 from skillmoe_lib.errors import SkillmoeError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -300,8 +300,8 @@ def test_a_full_disk_leaves_the_lock_as_it_was(hub_server, tmp_path, monkeypatch
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(hub.os, "fsync", full)
-    with pytest.raises(SkillmoeError, match="No space left on device; the lock is as it was"):
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(SkillmoeError, match="No space left on device; what was stored is intact"):
         hub.pin("toy")
     assert lock.read_bytes() == before
     assert sorted(path.name for path in lock.parent.iterdir()) == ["toy.pins.yaml", "toy.yaml"]

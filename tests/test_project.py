@@ -224,7 +224,7 @@ def test_module_says_what_it_is_for(path: Path) -> None:
 
 # --- the house: who may stand on whom ----------------------------------------------------------------
 
-GROUND = ("errors", "paths", "seeding", "progress", "presets")
+GROUND = ("errors", "files", "paths", "seeding", "progress", "presets")
 #: Every room of the library, from the ground up. A module imports from its own room and those before it.
 ROOMS = (
     "ground", "tables", "generation", "hub", "questions", "experts", "prompts", "answers", "inference",

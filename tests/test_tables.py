@@ -123,7 +123,7 @@ def test_a_full_disk_leaves_the_table_as_it_was(tmp_path, monkeypatch, place):
     path = a_table(tmp_path, {"run": 1})
     before = path.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr(f"skillmoe_lib.tables.{place}", full)
+        patched.setattr(f"skillmoe_lib.files.{place}", full)
         with pytest.raises(SkillmoeError, match="No space left on device; what was stored is intact"):
             tables.write(pd.DataFrame([{**PROFILE, "n": 9}]), path, tables.PROFILES, {"run": 2})
     assert path.read_bytes() == before

@@ -7,7 +7,6 @@ security policy) before it is written.
 
 import base64
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from skillmoe_lib.cli.notebooks import read_parameters
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.files import replace_file
 
 FIRST_ROWS = 10
 _LONGEST_CELL = 120
@@ -83,7 +83,8 @@ def write_index(report_dir: Path) -> Path:
         strips=summary is not None and "" in summary.columns,
         **{name.lower(): content for name, content in shown.items()},
     )
-    return _write(report_dir / "index.html", page)
+    replace_file(report_dir / "index.html", page)
+    return report_dir / "index.html"
 
 
 def _render(name: str, **values: Any) -> str:
@@ -92,18 +93,6 @@ def _render(name: str, **values: Any) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(f"{name}.html.jinja").render(zip=zip, **values)
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise SkillmoeError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _table(path: Path, n_rows: int = FIRST_ROWS) -> Table:
@@ -206,7 +195,7 @@ def _notebook(path: Path) -> Mapping[str, Any]:
         body = _notebook_html(notebook, path.stem)
     except (OSError, ValueError, AttributeError, KeyError, nbformat.ValidationError) as error:
         return {**entry, "parameters": [], "state": "cannot be read", "error": str(error).partition("\n")[0]}
-    _write(path.with_suffix(".html"), body)
+    replace_file(path.with_suffix(".html"), body)
     about = notebook.metadata.get("papermill", {})
     errors = [c.source.replace("*", "") for c in notebook.cells if "stopped" in c.metadata.get("tags", ())]
     errors += [

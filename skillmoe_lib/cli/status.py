@@ -6,6 +6,8 @@ from pathlib import Path
 
 from skillmoe_lib.inference.store import GenerationStore, StoreWarning
 
+_SHOWN = ["request_id", "source", "stage", "finish_reason", "prompt_tokens", "output_tokens"]
+
 
 def status(root: Path) -> str:
     """What the generation stores under `root` (one folder an engine) hold, as text for a person."""
@@ -19,7 +21,7 @@ def _store(folder: Path) -> str:
     store = GenerationStore(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StoreWarning)  # what is set aside is reported below
-        generations, batches, failures = store.generations(), store.batches(), store.failures()
+        generations, batches, failures = store.generations(_SHOWN), store.batches(), store.failures()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     seconds = (batches["devices"] * (batches["load_s"] + batches["generate_s"])).sum()
     lines = [
@@ -45,8 +47,13 @@ def _store(folder: Path) -> str:
         engines = (batches["engine"] + " " + batches["versions"]).value_counts(sort=False)
         lines += [f"  {engine}: {n} load(s)" for engine, n in engines.items()]
     open_failures = failures[~failures["request_id"].isin(generations["request_id"])]
-    reasons = open_failures.drop_duplicates("request_id", keep="last")["reason"].value_counts()
+    last = open_failures.drop_duplicates("request_id", keep="last")
+    n_long = int((last["status"] == "overflow").sum())
+    lines += [f"  prompts that did not fit the context: {n_long} request(s)"] if n_long else []
+    reasons = last.loc[last["status"] != "overflow", "reason"].value_counts()
     lines += [f"  failed, not answered since: {n} request(s): {reason}" for reason, n in reasons.items()]
+    n_open = len(list((folder / "open").glob("*.jsonl")))
+    lines += [f"  under way or killed: {n_open} load(s), counted when the next run starts"] if n_open else []
     lines += [f"  set aside, could not be read: {path}" for path in store.set_aside()]
     return "\n".join(lines)
 

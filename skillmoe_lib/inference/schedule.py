@@ -2,23 +2,37 @@
 
 `run` advances all programs together: what the store has is answered from it; the rest is grouped by
 the model it needs; a model is loaded once, stays loaded until no program waits for it, and each
-finished generation is appended to the store. A killed run is resumed by starting it again.
+finished generation is on disk before the next is taken. A killed run is resumed by starting it again.
+
+Where an engine raises, dies or hangs, the model is loaded again and what was not answered is tried once
+more, then in halves, until the requests that bring it down are alone. These go on the ledger of failures,
+everything else is served, and the run ends with an error that names them. No text is held in memory for
+longer than it takes to hand it to a program: what is kept of an answered request is its id.
 """
 
+import contextlib
+import itertools
 import time
 import uuid
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.generation import Engine, Failure, Generation, Model, Program, Request
+from skillmoe_lib.generation import Engine, Failure, Generation, LoadedModel, Model, Program, Request
 from skillmoe_lib.inference.store import Batch, GenerationStore
 
 Key = TypeVar("Key", bound=Hashable)
 LoadKey = tuple[str, str, int, str]
-FLUSH_S = 5.0
+FLUSH_S = 30.0  # a part holds what was finished in so many seconds,
+FLUSH_BYTES = 32 * 2**20  # or so many bytes of it
+AT_ONCE = 20_000  # requests that one call of an engine gets, and programs resumed with one look at the store
+WAITING = 100_000  # requests that wait at a time: in a larger run the later programs begin when these end
+FAULTS_IN_A_ROW = 12  # with nothing answered between them, after which a model is not tried any more
 
 
 class Outcome(NamedTuple):
@@ -28,7 +42,7 @@ class Outcome(NamedTuple):
     request_ids: tuple[str, ...]
 
 
-def most_waiting(waiting: Mapping[LoadKey, Sequence[Request]], *, last: Collection[LoadKey] = ()) -> LoadKey:
+def most_waiting(waiting: Mapping[LoadKey, Collection[Any]], *, last: Collection[LoadKey] = ()) -> LoadKey:
     """Load the model that the most requests wait for; ties go to the one asked first.
 
     Models in `last` (an aggregator's, say, which others' answers will need) wait until no other model
@@ -42,200 +56,419 @@ def run(
     engine: Engine,
     store: GenerationStore,
     *,
-    policy: Callable[[Mapping[LoadKey, Sequence[Request]]], LoadKey] = most_waiting,
+    policy: Callable[[Mapping[LoadKey, Collection[Request]]], LoadKey] = most_waiting,
     description: str = "generating",
+    skip: bool = False,
 ) -> dict[Key, Outcome]:
     """Run every program to its end and return their outcomes, in the order given.
+
+    A request that cannot be answered reads as a generation without text: `overflow` where its prompt
+    does not fit the model's context, `not_run` where the engine failed on it. Both are on the ledger.
+    Engine `replay` gives what the ledger says and tries nothing again.
+
+    Parameters
+    ----------
+    skip
+        Leave out what cannot be run, a model that cannot be served among it, and return all the same.
 
     Raises
     ------
     SkillmoeError
-        Before any model is loaded: a model that cannot be served here, a question that does not fit its
-        model's context. (In later rounds, where prompts hold what models wrote, such a request goes on
-        the ledger of failures and counts as not run instead.)
+        Before any model is loaded: a model that cannot be served here, a store that cannot be written
+        to. At the end, when everything else was served and stored: what could not be run, by name.
     """
-    states = {key: _State(program) for key, program in programs.items()}
-    answered: dict[str, Generation] = {}
-    first_round = {request.id for request in _waiting(states.values(), answered)}
-    _advance(states.values(), answered, store)
-    _refuse_what_cannot_run(_waiting(states.values(), answered), first_round, engine)
+    scheduled = _Run(engine, store, policy, description, skip)
+    outcomes: dict[Key, Outcome] = {}
     try:
-        while waiting := _by_load(_waiting(states.values(), answered)):
-            load_key = policy(waiting)
-            if fitting := _fitting(load_key, states.values(), answered, engine, store):
-                _serve(fitting, list(states.values()), answered, engine, store, description)
+        queue = ((key, _State(program)) for key, program in programs.items())
+        while begun := scheduled.begin(queue):
+            scheduled.finish()
+            outcomes |= {key: Outcome(state.result, tuple(state.request_ids)) for key, state in begun}
     finally:
         engine.release()
-    return {key: Outcome(state.result, tuple(state.request_ids)) for key, state in states.items()}
+    if scheduled.culprits and not skip:
+        raise SkillmoeError(_named(scheduled.culprits)) from scheduled.fault
+    return outcomes
 
 
 class _State:
     """A program under way: what it waits for, what it has used, what it returned."""
 
+    __slots__ = ("n_open", "pending", "program", "request_ids", "result")
+
     def __init__(self, program: Program) -> None:
         self.program = program
         self.request_ids: list[str] = []
         self.result: Any = None
-        self.pending: Sequence[Request] | None = ()
-        self.resume(None)
+        self.pending: Sequence[Request] = ()
+        self.n_open = 0  # of the pending requests, each counted once
 
-    def resume(self, generations: Sequence[Generation] | None) -> None:
+    def resume(self, generations: Sequence[Generation] | None) -> bool:
+        """Hand the program its answers; False where it has come to its end."""
         try:
             self.pending = next(self.program) if generations is None else self.program.send(generations)
-            self.request_ids += [request.id for request in self.pending]
         except StopIteration as end:
-            self.pending, self.result = None, end.value
+            self.pending, self.result = (), end.value
+            return False
+        self.request_ids += [request.id for request in self.pending]
+        return True
 
 
-def _advance(states: Iterable[_State], answered: dict[str, Generation], store: GenerationStore) -> None:
-    """Resume every program whose requests are answered, from the store where it can, until none moves."""
-    moving = [state for state in states if state.pending is not None]
-    while moving:
-        unknown = {r.id for state in moving for r in state.pending or () if r.id not in answered}
-        answered.update(store.get(unknown))
-        moving = [s for s in moving if s.pending is not None and all(r.id in answered for r in s.pending)]
-        for state in moving:
-            state.resume([answered[request.id] for request in state.pending or ()])
+class _Fault(Exception):
+    """The engine raised, died or hung; on which request is still to be found."""
+
+    def __init__(self, error: Exception, *, loading: bool) -> None:
+        super().__init__(_reason(error))
+        self.loading = loading
 
 
-def _waiting(states: Iterable[_State], answered: Mapping[str, Generation]) -> list[Request]:
-    """The requests that programs wait for, each once."""
-    waiting = {r.id: r for state in states for r in state.pending or () if r.id not in answered}
-    return list(waiting.values())
+class _Prompt(Exception):
+    """A prompt that the engine cannot lay out."""
 
 
-def _by_load(requests: Sequence[Request]) -> dict[LoadKey, list[Request]]:
-    groups: dict[LoadKey, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(request.model.load_key, []).append(request)
-    return groups
+class _Group(NamedTuple):
+    """Requests that an engine gets at once; `again`: if that fails, as they are, before they are halved."""
+
+    requests: list[Request]
+    again: bool
 
 
-def _too_long(requests: Sequence[Request], engine: Engine) -> list[Failure]:
-    """Requests whose prompt leaves no room for a single new token."""
-    return [
-        Failure(request.id, f"the prompt has {n} tokens; the context of {request.model.source} has {limit}")
-        for request, n in zip(requests, engine.prompt_tokens(requests), strict=True)
-        if n >= (limit := request.model.max_model_len)
-    ]
+class _Run:
+    """One scheduled run: who waits for what, and how it is served."""
 
+    def __init__(
+        self,
+        engine: Engine,
+        store: GenerationStore,
+        policy: Callable[[Mapping[LoadKey, Collection[Request]]], LoadKey],
+        description: str,
+        skip: bool,
+    ) -> None:
+        self.engine, self.store, self.policy = engine, store, policy
+        self.description, self.skip = description, skip
+        self.replaying = engine.name == "replay"
+        self.waiting: dict[LoadKey, dict[str, Request]] = {}
+        self.waiters: dict[str, list[_State]] = {}  # request id -> the programs that wait for it
+        self.ready: deque[_State] = deque()  # programs whose requests are all answered
+        self.unanswerable: dict[str, Generation] = {}
+        self.unusable: dict[LoadKey, str] = {}  # models that could not be loaded, and why
+        self.culprits: list[tuple[Request, Failure]] = []
+        self.fault: Exception | None = None
+        self.n_answered = 0
+        self.recorder: _Recorder | None = None
+        try:
+            store.recover()
+        except SkillmoeError:
+            if not self.replaying:  # a store that may only be read is good enough for that
+                raise
+        self.ledger = store.failed()
 
-def _fitting(
-    load_key: LoadKey,
-    states: Collection[_State],
-    answered: dict[str, Generation],
-    engine: Engine,
-    store: GenerationStore,
-) -> list[Request]:
-    """What waits for a model and fits its context; what does not is answered as not run, without a load."""
-    while requests := _by_load(_waiting(states, answered)).get(load_key, []):
-        failures = _too_long(requests, engine)
-        if not failures:
-            return requests
+    # -- programs --------------------------------------------------------------------------------
+
+    def begin(self, programs: Iterator[tuple[Key, _State]]) -> list[tuple[Key, _State]]:
+        """Start programs until enough requests wait; none where all have begun."""
+        begun: list[tuple[Key, _State]] = []
+        while len(self.waiters) < WAITING and (some := list(itertools.islice(programs, AT_ONCE))):
+            begun += some
+            self._wait([state for _, state in some if state.resume(None)])
+            self.advance()
+        return begun
+
+    def finish(self) -> None:
+        """Serve models until no program waits."""
+        if self.waiting:
+            self._refuse_what_cannot_be_served()
+        while self.waiting:
+            self._serve(self.policy({key: group.values() for key, group in self.waiting.items()}))
+
+    def advance(self) -> None:
+        """Resume every program whose requests are answered, until none moves."""
+        while self.ready:
+            some = [self.ready.popleft() for _ in range(min(AT_ONCE, len(self.ready)))]
+            answers = self._answers({r.id for state in some for r in state.pending})
+            moving = []
+            for state in some:
+                if all(request.id in answers for request in state.pending):
+                    if state.resume([answers[request.id] for request in state.pending]):
+                        moving.append(state)
+                else:
+                    moving.append(state)  # a part was torn since: what it held is generated again
+            self._wait(moving)
+
+    def _answers(self, request_ids: set[str]) -> dict[str, Generation]:
+        answers = {key: self.unanswerable[key] for key in request_ids & self.unanswerable.keys()}
+        if self.recorder:
+            answers |= {key: self.recorder.held[key] for key in request_ids & self.recorder.held.keys()}
+        return answers | self.store.get(request_ids - answers.keys())
+
+    def _wait(self, states: Sequence[_State]) -> None:
+        """Let programs wait for what is not answered yet; those that need not are ready."""
+        asked = {request.id for state in states for request in state.pending}
+        held = self.recorder.held.keys() if self.recorder else set()
+        done = self.store.known(asked) | (asked & held) | (asked & self.unanswerable.keys())
+        refused = []
+        for state in states:
+            missing = {request.id: request for request in state.pending if request.id not in done}
+            state.n_open = len(missing)
+            if not missing:
+                self.ready.append(state)
+            for key, request in missing.items():
+                self.waiters.setdefault(key, []).append(state)
+                self.waiting.setdefault(request.model.load_key, {})[key] = request
+        for group in [list(group.values()) for group in self.waiting.values()] if self.replaying else []:
+            refused += [(request, self.ledger[request.id]) for request in group if request.id in self.ledger]
+        for load_key in self.unusable.keys() & self.waiting.keys():
+            reason = self.unusable[load_key]
+            refused += [(r, Failure(r.id, reason)) for r in self.waiting[load_key].values()]
+        self._fail(refused)
+
+    def _answered(self, request: Request) -> None:
+        group = self.waiting[request.model.load_key]
+        del group[request.id]
+        if not group:
+            del self.waiting[request.model.load_key]
+        for state in self.waiters.pop(request.id):
+            state.n_open -= 1
+            if not state.n_open:
+                self.ready.append(state)
+
+    def _fail(self, failures: Sequence[tuple[Request, Failure]], batch_id: str = "") -> None:
+        """Put requests on the ledger, where they are not there for the same reason; programs go on."""
+        if new := [pair for pair in failures if self.ledger.get(pair[0].id) != pair[1]]:
+            self.store.append_failures(new, batch_id)
+        for request, failure in failures:
+            self.ledger[request.id] = failure
+            self.unanswerable[request.id] = Generation(request.id, "", failure.status, 0, 0)
+            if failure.status == "not_run" and not self.replaying:
+                self.culprits.append((request, failure))
+            self._answered(request)
+
+    # -- models ----------------------------------------------------------------------------------
+
+    def _refuse_what_cannot_be_served(self) -> None:
+        """Look at every model that is waited for, and at the disk, before the first load."""
+        for request in [next(iter(group.values())) for group in self.waiting.values()]:
+            try:
+                self.engine.check(request.model)
+                with contextlib.suppress(_Prompt):
+                    self._n_tokens([request])  # a tokenizer that cannot be read, a template that is absent
+            except SkillmoeError as error:
+                if self.replaying or not self.skip:
+                    raise
+                self._give_up(request.model, error)
+        if self.waiting and not self.replaying:
+            self.store.probe()
+
+    def _give_up(self, model: Model, error: Exception) -> None:
+        """Nothing of this model can be answered in this run."""
+        self.fault, self.unusable[model.load_key] = error, str(error)
+        waiting = list(self.waiting.get(model.load_key, {}).values())
+        self._fail([(request, Failure(request.id, str(error))) for request in waiting])
+        self.advance()
+
+    def _serve(self, load_key: LoadKey) -> None:
+        """Answer all that waits for a model, in as few loads as it takes."""
+        model = next(iter(self.waiting[load_key].values())).model
+        try:
+            self.engine.check(model)  # a model that only later rounds need is first seen here
+        except SkillmoeError as error:
+            if self.replaying:
+                raise
+            self._give_up(model, error)
+            return
+        retry: deque[_Group] = deque()
+        n_faults = n_failed_loads = 0
+        while group := self._next(load_key, retry):
+            at_work, n_before = [group], self.n_answered
+            try:
+                self._load_and_answer(model, at_work, retry)
+            except _Fault as fault:
+                self.fault, group = fault, at_work[0]
+                rest = [request for request in group.requests if request.id in self.waiting.get(load_key, {})]
+                n_failed_loads = n_failed_loads + 1 if fault.loading else 0
+                n_faults = n_faults + 1 if self.n_answered == n_before else 1
+                if n_failed_loads > 1 or n_faults > FAULTS_IN_A_ROW:
+                    self._give_up(model, fault)
+                elif fault.loading:
+                    retry.appendleft(group)
+                elif group.again and rest:
+                    retry.appendleft(_Group(rest, again=False))
+                elif len(rest) == 1:
+                    self._fail([(rest[0], Failure(rest[0].id, str(fault)))])
+                elif rest:
+                    half = len(rest) // 2
+                    retry += [_Group(rest[:half], again=False), _Group(rest[half:], again=False)]
+                self.advance()
+
+    def _next(self, load_key: LoadKey, retry: deque[_Group]) -> _Group | None:
+        """What an engine gets next of a model's requests.
+
+        New ones; then those on which it failed in this run; then those on which it failed before.
+        """
+        while waiting := self.waiting.get(load_key):
+            held_back = {request.id for group in retry for request in group.requests}
+            fresh = (r for key, r in waiting.items() if key not in self.ledger and key not in held_back)
+            some = list(itertools.islice(fresh, AT_ONCE))
+            if some or not retry:
+                known = not some
+                if fitting := self._fitting(some or list(itertools.islice(waiting.values(), AT_ONCE))):
+                    return _Group(fitting, again=not known)
+                self.advance()
+            else:
+                group = retry.popleft()
+                if left := [request for request in group.requests if request.id in waiting]:
+                    return group._replace(requests=left)
+        return None
+
+    def _fitting(self, requests: Sequence[Request]) -> list[Request]:
+        """Those whose prompt leaves room for a new token; the others are answered as `overflow`."""
+        try:
+            lengths: list[int | _Prompt] = list(self._n_tokens(requests))
+        except _Prompt:
+            lengths = []
+            for request in requests:
+                try:
+                    lengths += self._n_tokens([request])
+                except _Prompt as error:
+                    lengths.append(error)
+        fitting, failures = [], []
+        for request, n in zip(requests, lengths, strict=True):
+            limit = request.model.max_model_len
+            if isinstance(n, _Prompt):
+                failures.append((request, Failure(request.id, str(n))))
+            elif n >= limit:
+                reason = f"the prompt has {n} tokens; the context of {request.model.source} has {limit}"
+                failures.append((request, Failure(request.id, reason, "overflow")))
+            else:
+                fitting.append(request)
+        self._fail(failures)
+        return fitting
+
+    def _n_tokens(self, requests: Sequence[Request]) -> list[int]:
+        try:
+            return self.engine.prompt_tokens(requests)
+        except SkillmoeError:
+            raise
+        except Exception as error:
+            raise _Prompt(f"the prompt cannot be laid out: {_reason(error)}") from error
+
+    def _load_and_answer(self, model: Model, at_work: list[_Group], retry: deque[_Group]) -> None:
+        """Load a model and answer the group that is at work, and what comes to wait for it meanwhile."""
+        with ExitStack() as load:
+            bar = load.enter_context(progress.bar(0, f"{self.description}: loading {model.source}"))
+            try:
+                self.engine.start()
+                start = time.perf_counter()
+                loaded = load.enter_context(self.engine.load(model))
+            except Exception as error:
+                raise _Fault(error, loading=True) from error
+            load.callback(setattr, self, "recorder", None)
+            # Inside the load: what is finished is stored before the model goes.
+            self.recorder = load.enter_context(_Recorder(self.store, model, self.engine, start))
+            bar.set_description(f"{self.description}: {model.source}")
+            group: _Group | None = at_work[0]
+            while group:
+                at_work[0] = group
+                bar.total = (bar.total or 0) + len(group.requests)
+                self._generate(loaded, group.requests, self.recorder, bar)
+                self.advance()
+                group = self._next(model.load_key, retry)
+
+    def _generate(
+        self, loaded: LoadedModel, requests: Sequence[Request], recorder: "_Recorder", bar: Any
+    ) -> None:
         by_id = {request.id: request for request in requests}
-        store.append_failures([(by_id[failure.request_id], failure) for failure in failures], batch_id="")
-        answered.update({failure.request_id: _not_run(failure) for failure in failures})
-        _advance(states, answered, store)
-    return []
-
-
-def _not_run(failure: Failure) -> Generation:
-    return Generation(failure.request_id, "", "not_run", 0, 0)
-
-
-def _refuse_what_cannot_run(
-    requests: Sequence[Request], first_round: Collection[str], engine: Engine
-) -> None:
-    for group in _by_load(requests).values():
-        engine.check(group[0].model)
-    if failures := _too_long([request for request in requests if request.id in first_round], engine):
-        request = next(r for r in requests if r.id == failures[0].request_id)
-        raise SkillmoeError(
-            f"question {request.question_id!r} does not fit expert {request.expert!r}: {failures[0].reason} "
-            f"({len(failures)} such request(s)); raise max_model_len or leave the question out"
-        )
-
-
-def _serve(
-    requests: Sequence[Request],
-    states: Sequence[_State],
-    answered: dict[str, Generation],
-    engine: Engine,
-    store: GenerationStore,
-    description: str,
-) -> None:
-    """Load the requests' model and answer them, and what comes to wait for it meanwhile."""
-    model = requests[0].model
-    engine.check(model)  # a model that only later rounds need is first seen here
-    engine.start()
-    recorder, start = _Recorder(store, model, engine), time.perf_counter()
-    with (
-        progress.bar(0, f"{description}: loading {model.source}") as bar,
-        engine.load(model) as loaded,
-        recorder,  # inside the load: what is finished is stored before the model goes
-    ):
-        recorder.start(time.perf_counter() - start)
-        bar.set_description(f"{description}: {model.source}")
-        while requests:
-            bar.total = (bar.total or 0) + len(requests)
-            by_id = {request.id: request for request in requests}
-            for outcome in loaded.generate(requests):
-                answered[outcome.request_id] = recorder.take(by_id.pop(outcome.request_id), outcome)
+        failures: list[tuple[Request, Failure]] = []
+        try:
+            for outcome in _outcomes(loaded, requests):
+                request = by_id.pop(outcome.request_id)
+                if isinstance(outcome, Failure):
+                    failures.append((request, outcome))
+                else:
+                    recorder.take(request, outcome)
+                    self.n_answered += 1
+                    self._answered(request)
                 bar.update(1)
-            if by_id:
-                raise SkillmoeError(
-                    f"engine {engine.name!r} left {len(by_id)} of {len(requests)} requests unanswered"
-                )
-            _advance(states, answered, store)
-            requests = _fitting(model.load_key, states, answered, engine, store)
+        finally:
+            self._fail(failures, recorder.batch.batch_id)
+        if by_id:
+            left = f"engine {self.engine.name!r} left {len(by_id)} of {len(requests)} requests unanswered"
+            raise _Fault(SkillmoeError(left), loading=False)
+
+
+def _outcomes(loaded: LoadedModel, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
+    """What the engine yields; what it raises as a `_Fault`, so that errors of the disk are told from it."""
+    try:
+        outcomes = iter(loaded.generate(requests))
+    except Exception as error:
+        raise _Fault(error, loading=False) from error
+    while True:
+        try:
+            outcome = next(outcomes, None)
+        except Exception as error:
+            raise _Fault(error, loading=False) from error
+        if outcome is None:
+            return
+        yield outcome
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line."""
+    kind = "" if isinstance(error, SkillmoeError) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())[:300]}"
+
+
+def _named(culprits: Sequence[tuple[Request, Failure]]) -> str:
+    """One line that names what could not be run: the first question of each expert and reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for request, failure in culprits:
+        groups.setdefault((request.expert, failure.reason), []).append(request.question_id)
+    told = [
+        f"question {ids[0]!r}{f' and {len(ids) - 1} more' * (len(ids) > 1)} of expert {expert!r} ({reason})"
+        for (expert, reason), ids in itertools.islice(groups.items(), 3)
+    ]
+    more = f"; and {len(groups) - 3} more reason(s)" if len(groups) > 3 else ""
+    return (
+        f"{len(culprits)} request(s) could not be run, all others are stored: {'; '.join(told)}{more}. "
+        "The next run tries them once more; with `skip` it leaves them out"
+    )
 
 
 class _Recorder:
-    """Appends what one load of a model produces to the store, every few seconds and at the end."""
+    """Keeps what one load of a model produces: in its journal at once, in a part every so often."""
 
-    def __init__(self, store: GenerationStore, model: Model, engine: Engine) -> None:
-        self.store, self.model, self.engine, self.about = store, model, engine, engine.describe()
-        self.batch_id, self.started_at = uuid.uuid4().hex, datetime.now(UTC).isoformat(timespec="seconds")
-        self.load_s, self.since = 0.0, time.perf_counter()
-        self.generations: list[tuple[Request, Generation]] = []
-        self.failures: list[tuple[Request, Failure]] = []
+    def __init__(self, store: GenerationStore, model: Model, engine: Engine, start: float) -> None:
+        self.since, about = time.perf_counter(), engine.describe()
+        self.batch = Batch(
+            batch_id=uuid.uuid4().hex,
+            model=model.source,
+            engine=engine.name,
+            load_s=self.since - start,
+            generate_s=0.0,
+            devices=about["devices"],
+            versions=about["versions"],
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self.journal = store.journal(self.batch)
+        self.held: dict[str, Generation] = {}  # what is not in a part yet
 
-    def __enter__(self) -> None:
-        """Nothing to do."""
+    def __enter__(self) -> "_Recorder":
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.flush()
 
-    def start(self, load_s: float) -> None:
-        """The model is in memory: generation begins."""
-        self.load_s, self.since = load_s, time.perf_counter()
-
-    def take(self, request: Request, outcome: Generation | Failure) -> Generation:
-        """Keep an outcome; a failure goes on the ledger and reads as a generation that was not run."""
-        if isinstance(outcome, Failure):
-            self.failures.append((request, outcome))
-            return _not_run(outcome)
-        self.generations.append((request, outcome))
-        if time.perf_counter() - self.since > FLUSH_S:
+    def take(self, request: Request, generation: Generation) -> None:
+        """Put a generation on disk."""
+        passed = time.perf_counter() - self.since
+        self.journal.write(request, generation, passed)
+        self.held[request.id] = generation
+        if passed > FLUSH_S or self.journal.size > FLUSH_BYTES:
             self.flush()
-        return outcome
 
     def flush(self) -> None:
-        """Append what is held, with the seconds since the last append."""
+        """Make a part of the journal, with the seconds since the last one."""
         now = time.perf_counter()
-        batch = Batch(
-            batch_id=self.batch_id,
-            model=self.model.source,
-            engine=self.engine.name,
-            load_s=self.load_s,
-            generate_s=now - self.since,
-            devices=self.about["devices"],
-            versions=self.about["versions"],
-            started_at=self.started_at,
-        )
-        generations, failures, self.generations, self.failures = self.generations, self.failures, [], []
-        if generations:
-            self.store.append(generations, batch)
-        if failures:
-            self.store.append_failures(failures, self.batch_id)
+        self.journal.seal(replace(self.batch, generate_s=now - self.since))
+        self.held.clear()
         self.since = now

@@ -1,17 +1,25 @@
 """The generation store: every text a model ever wrote, append-only, keyed by what was asked.
 
-A folder of immutable parquet parts, each written under a temporary name, synced and renamed, with the
-batch that made it (engine, versions, seconds) in its metadata: one file, one atomic write. Nothing is
-updated. Two processes may append at once; of two generations of one request the earlier one counts. A
-part's name is the time and a digest of its content; one that is torn is moved to `set_aside/` with a
-warning, and what it held counts as missing.
+`parts/` holds immutable parquet parts, each written whole or not at all, with the batch that made it
+(engine, versions, seconds) in its metadata. Nothing is updated. Two processes may append at once; of two
+generations of one request the earlier one counts. A part's name is the time and a digest of its content;
+one that is torn is moved to `set_aside/` with a warning, and what it held counts as missing.
+
+What a model is finishing right now lies in `open/`, in the journal of its load: a line a generation, on
+disk before the next one is taken, so that a killed run loses nothing. A journal becomes a part every so
+often and when its load ends; one whose process is gone becomes a part when the next run starts.
+
+To open a store only the request ids are read. A part's digest is compared when its texts are first read.
 """
 
 import contextlib
 import hashlib
 import json
+import os
 import time
+import uuid
 import warnings
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,11 +27,18 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.generation import Failure, Generation, Request
-from skillmoe_lib.tables import as_parquet, replace_file
+from skillmoe_lib.files import replace_file
+from skillmoe_lib.generation import Failure, Generation, Model, Request
+from skillmoe_lib.tables import as_parquet
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing but the scripted engine runs
+    fcntl = None  # type: ignore[assignment]
 
 _COLUMNS: Mapping[str, pyarrow.DataType] = {
     "request_id": pyarrow.string(),
@@ -49,11 +64,14 @@ _COLUMNS: Mapping[str, pyarrow.DataType] = {
     "cached_tokens": pyarrow.int64(),
     "batch_id": pyarrow.string(),
 }
-_FAILURE_COLUMNS = ["request_id", "stage", "question_id", "expert", "source", "reason", "batch_id"]
+_FAILURE_COLUMNS = [
+    "request_id", "stage", "question_id", "expert", "source", "reason", "status", "batch_id",
+]  # fmt: skip
 _BATCH_COLUMNS = [
     "batch_id", "model", "engine", "n_requests", "load_s", "generate_s", "devices", "versions", "started_at",
 ]  # fmt: skip
 _DIGITS = 16  # of a part's digest, in its name
+_OF_A_MODEL = ["source", "revision", "template", "max_model_len", "dtype"]
 
 
 class StoreWarning(UserWarning):
@@ -83,37 +101,60 @@ class GenerationStore:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        self._part_of: dict[str, Path] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._parts: list[Path] = []
+        self._part_of: dict[str, int] = {}
         self._seen: set[Path] = set()
+        self._whole: set[Path] = set()  # parts whose content was found to fit the digest in their name
 
     # -- reading ---------------------------------------------------------------------------------
+
+    def known(self, request_ids: Iterable[str]) -> set[str]:
+        """Those of the requests that the store has an answer to; reads no text."""
+        self._refresh()
+        return {request_id for request_id in request_ids if request_id in self._part_of}
 
     def get(self, request_ids: Iterable[str]) -> dict[str, Generation]:
         """The generations that the store has for these requests."""
         self._refresh()
         request_ids = list(request_ids)
-        wanted: dict[Path, list[str]] = {}
+        wanted: dict[int, list[str]] = {}
         for request_id in request_ids:
-            if (part := self._part_of.get(request_id)) is not None:
-                wanted.setdefault(part, []).append(request_id)
+            if (number := self._part_of.get(request_id)) is not None:
+                wanted.setdefault(number, []).append(request_id)
         found: dict[str, Generation] = {}
         columns = [field.name for field in fields(Generation)]
-        for part, ids in wanted.items():
+        for part, ids in [(self._parts[number], ids) for number, ids in wanted.items()]:
             table = self._read(part, columns=columns)
             if table is None:
                 return self.get(request_ids)  # another part may have them too
-            keep = set(ids)
-            rows = (row for row in table.to_pylist() if row["request_id"] in keep)
+            asked = pyarrow.compute.is_in(table["request_id"], value_set=pyarrow.array(ids))
+            rows = table.filter(asked).to_pylist()
             found.update({row["request_id"]: Generation(**row) for row in rows})
         return found
 
-    def generations(self) -> pd.DataFrame:
-        """Every generation, one row a request, with the fields of its request and its `batch_id`."""
+    def generations(self, columns: Sequence[str] = tuple(_COLUMNS)) -> pd.DataFrame:
+        """Every generation, one row a request, with the fields of its request and its `batch_id`.
+
+        Give the `columns` that are needed where there may be many: texts and messages take the memory.
+        """
         self._refresh()
-        empty = pyarrow.schema(_COLUMNS.items()).empty_table()
-        tables = [table for part in sorted(self._seen) if (table := self._read(part)) is not None]
+        read = list(dict.fromkeys(["request_id", *columns]))
+        empty = pyarrow.schema([(name, _COLUMNS[name]) for name in read]).empty_table()
+        tables = [table for part in sorted(self._seen) if (table := self._read(part, read)) is not None]
         frame: pd.DataFrame = pyarrow.concat_tables([empty, *tables]).to_pandas()
-        return frame.drop_duplicates("request_id", ignore_index=True)
+        return frame.drop_duplicates("request_id", ignore_index=True)[list(columns)]
+
+    def models(self) -> set[Model]:
+        """The models that wrote what is stored (without the place of their files)."""
+        self._refresh()
+        tables = [
+            table for part in sorted(self._seen) if (table := self._read(part, _OF_A_MODEL)) is not None
+        ]
+        rows = (row for table in tables for row in table.group_by(_OF_A_MODEL).aggregate([]).to_pylist())
+        return {Model(**row) for row in rows}
 
     def batches(self) -> pd.DataFrame:
         """One row a load: who generated how many requests, on what, in how many seconds."""
@@ -135,83 +176,225 @@ class GenerationStore:
         """Requests that were tried and failed, with the reason; they are tried again in the next run."""
         parts = sorted((self.root / "failures").glob("*.parquet"))
         tables = [table for part in parts if (table := self._read(part)) is not None]
-        if not tables:
-            return pd.DataFrame(columns=_FAILURE_COLUMNS)
-        failures: pd.DataFrame = pyarrow.concat_tables(tables).to_pandas()
-        return failures
+        schema = pyarrow.schema([(column, pyarrow.string()) for column in _FAILURE_COLUMNS])
+        whole = pyarrow.concat_tables([schema.empty_table(), *tables], promote_options="default")
+        failures: pd.DataFrame = whole.select(_FAILURE_COLUMNS).to_pandas()
+        return failures.fillna({"status": "not_run"})  # parts of version 0.1 have no such column
+
+    def failed(self) -> dict[str, Failure]:
+        """Request id -> its last failure, of the requests that nothing has answered."""
+        listed = self.failures()[["request_id", "reason", "status"]].to_numpy()
+        last = {row[0]: Failure(*row) for row in listed}
+        return {request_id: last[request_id] for request_id in last.keys() - self.known(last)}
 
     def set_aside(self) -> list[Path]:
         """Files that could not be read and were moved out of the way; kept, never deleted."""
-        return sorted((self.root / "set_aside").glob("*.parquet"))
+        return sorted((self.root / "set_aside").glob("*"))
 
     # -- writing ---------------------------------------------------------------------------------
 
+    def probe(self) -> None:
+        """Raise `SkillmoeError` where nothing could be written, before anything is generated."""
+        place = self.root / f".{uuid.uuid4().hex}.probe"
+        replace_file(place, b"")
+        place.unlink()
+
     def append(self, pairs: Sequence[tuple[Request, Generation]], batch: Batch) -> None:
         """Write finished generations and their batch as one new part; whole or not at all."""
-        rows = []
-        for request, generation in pairs:
-            if request.id != generation.request_id:
-                raise SkillmoeError(
-                    f"generation {generation.request_id} does not answer request {request.id}"
-                )
-            rows.append({**_request_row(request), **asdict(generation), "batch_id": batch.batch_id})
-        table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(_COLUMNS.items()))
-        note = {b"batch": json.dumps(asdict(batch)).encode()}
-        _write_part(self.root / "parts", table.replace_schema_metadata(note))
+        self._write_rows([_row(request, generation, batch.batch_id) for request, generation in pairs], batch)
+
+    def journal(self, batch: Batch) -> "Journal":
+        """Begin a journal for what a load of a model finishes."""
+        return Journal(self, batch)
 
     def append_failures(self, pairs: Sequence[tuple[Request, Failure]], batch_id: str) -> None:
         """Write failed requests to the ledger."""
         rows = [
-            {**_request_row(request), "reason": failure.reason, "batch_id": batch_id}
-            for request, failure in pairs
+            {**_request_row(request), **failure._asdict(), "batch_id": batch_id} for request, failure in pairs
         ]
         schema = pyarrow.schema([(column, pyarrow.string()) for column in _FAILURE_COLUMNS])
         _write_part(self.root / "failures", pyarrow.Table.from_pylist(rows, schema=schema))
 
+    def recover(self) -> None:
+        """Make parts of the journals that killed runs left."""
+        for path in sorted((self.root / "open").glob("*.jsonl")):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:  # or another was faster
+                if not _lock(stream.fileno()):
+                    continue  # a run that is under way
+                batch, rows, n_torn = _entries(stream)
+                known = self.known(row["request_id"] for row in rows)  # a kill just before `unlink`
+                once = {row["request_id"]: row for row in rows if row["request_id"] not in known}
+                rows = list(once.values())
+                if rows and batch:
+                    seconds = rows[-1]["generate_s"]
+                    self._write_rows(rows, Batch(**{**batch, "generate_s": seconds}))
+                if n_torn or (rows and not batch):
+                    self._put_aside(path, f"{n_torn or len(rows)} of its lines are torn")
+                else:
+                    with contextlib.suppress(PermissionError):  # Windows, while it is open
+                        path.unlink()
+
     # -- inside ----------------------------------------------------------------------------------
+
+    def _write_rows(self, rows: Sequence[Mapping[str, Any]], batch: Batch) -> None:
+        table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(_COLUMNS.items()))
+        note = {b"batch": json.dumps(asdict(batch)).encode()}
+        _write_part(self.root / "parts", table.replace_schema_metadata(note))
 
     def _refresh(self) -> None:
         """Index the parts that appeared since the last look; names sort by time, so the earliest wins."""
         while new := sorted(set((self.root / "parts").glob("*.parquet")) - self._seen):
             for part in new:
-                table = self._read(part, columns=["request_id"])
+                table = self._read(part, columns=["request_id"], compare=False)
                 if table is None:
                     break  # the index was dropped: build it again
                 self._seen.add(part)
+                self._parts.append(part)
+                number = len(self._parts) - 1
                 for request_id in table.column("request_id").to_pylist():
-                    self._part_of[request_id] = min(part, self._part_of.get(request_id, part))
+                    first = self._part_of.setdefault(request_id, number)
+                    if part < self._parts[first]:
+                        self._part_of[request_id] = number
 
-    def _read(self, part: Path, columns: list[str] | None = None) -> pyarrow.Table | None:
-        """Read a part; one that is torn is set aside, with a warning, and reads as None."""
+    def _read(
+        self, part: Path, columns: list[str] | None = None, *, compare: bool = True
+    ) -> pyarrow.Table | None:
+        """Read a part; one that is torn is set aside, with a warning, and reads as None.
+
+        `compare`: its content must fit the digest in its name (looked at once).
+        """
         try:
-            data = part.read_bytes()
-            digest = part.stem.rpartition("-")[2]
-            if len(digest) == _DIGITS and digest != _digest(data):
-                raise pyarrow.ArrowInvalid("its content does not fit the digest in its name")
-            file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True)
-            return file.read(columns=columns)
+            if compare and part not in self._whole:
+                expected = part.stem.rpartition("-")[2]
+                if len(expected) == _DIGITS and expected != _digest_of(part):
+                    raise pyarrow.ArrowInvalid("its content does not fit the digest in its name")
+                self._whole.add(part)
+            with pyarrow.parquet.ParquetFile(part, page_checksum_verification=True) as file:
+                return file.read(columns=columns)
         except (FileNotFoundError, pyarrow.ArrowException) as error:
             reason = str(error).splitlines()[0]
         except OSError as error:
             if error.errno:  # too many open files, say: no reason to generate anything again
                 raise SkillmoeError(f"cannot read {part}: {error.strerror}") from error
             reason = str(error).splitlines()[0]  # a page that does not fit its checksum
-        self._seen, self._part_of = set(), {}  # other parts may have what it held: index them anew
-        aside = self.root / "set_aside" / part.name
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            part.replace(aside)
-        warnings.warn(f"{part.name} cannot be read ({reason}): moved to {aside}", StoreWarning, stacklevel=3)
+        self._forget()  # other parts may have what it held: index them anew
+        self._put_aside(part, reason)
         return None
 
+    def _put_aside(self, path: Path, reason: str) -> None:
+        aside = self.root / "set_aside" / path.name
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            path.replace(aside)
+        warnings.warn(f"{path.name} cannot be read ({reason}): moved to {aside}", StoreWarning, stacklevel=4)
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+class Journal:
+    """What one load of a model has finished since its last part, a line a generation, on disk at once.
+
+    A line is a check sum and JSON; the first names the batch. The file is locked as long as its process
+    lives, which tells a run under way from one that was killed.
+    """
+
+    def __init__(self, store: GenerationStore, batch: Batch) -> None:
+        self.store, self.batch, self.size = store, batch, 0
+        self.path = store.root / "open" / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._file: int | None = None
+        self._rows: list[dict[str, Any]] = []  # what is in the file, and after a full disk what is not yet
+        self._n_written = 0
+
+    def write(self, request: Request, generation: Generation, generate_s: float) -> None:
+        """Put a generation on disk; `generate_s` are the seconds since the last part.
+
+        Where that fails it is kept, and written with the next one or by `seal`.
+        """
+        self._rows.append({**_row(request, generation, self.batch.batch_id), "generate_s": generate_s})
+        try:
+            if self._file is None:
+                self._file = self._begin()
+            while self._n_written < len(self._rows):
+                self._put(self._file, self._rows[self._n_written])
+                self._n_written += 1
+        except OSError as error:
+            raise SkillmoeError(
+                f"cannot write {self.path}: {error.strerror or error}; what was stored is intact"
+            ) from error
+
+    def seal(self, batch: Batch) -> None:
+        """Make a part of it, under `batch`; nothing is dropped before that is on disk."""
+        if self._rows:
+            self.store._write_rows(self._rows, batch)
+        if self._file is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._file)
+        self._file, self._rows, self._n_written, self.size = None, [], 0, 0
+
+    def _begin(self) -> int:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        hidden = self.path.with_suffix(".new")  # until it is locked: another run must not take it for left
+        file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            _lock(file)
+            self._put(file, asdict(self.batch))
+            hidden.replace(self.path)
+        except OSError:
+            os.close(file)
+            hidden.unlink(missing_ok=True)
+            raise
+        return file
+
+    def _put(self, file: int, entry: Mapping[str, Any]) -> None:
+        text = json.dumps(entry, ensure_ascii=True).encode()
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        try:
+            done = 0
+            while done < len(line):
+                done += os.write(file, line[done:])
+        except OSError:
+            os.ftruncate(file, self.size)  # no half line is left
+            os.lseek(file, self.size, os.SEEK_SET)
+            raise
+        self.size += len(line)
+
+
+def _entries(stream: Iterable[bytes]) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
+    """A journal's batch, its rows, and the number of torn lines (a last one cut short is none)."""
+    whole, n_torn = [], 0
+    for line in stream:
+        check, _, text = line.rstrip(b"\n").partition(b" ")
+        if line.endswith(b"\n") and check == b"%08x" % zlib.crc32(text):
+            whole.append(json.loads(text))
+        else:
+            n_torn += line.endswith(b"\n")
+    batch = whole[0] if whole and "engine" in whole[0] else {}
+    return batch, whole[bool(batch) :], n_torn
+
+
+def _lock(file: int) -> bool:
+    """Take the file for this process until it is closed; False where another has it."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _digest_of(part: Path) -> str:
+    with part.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:_DIGITS]
 
 
 def _write_part(folder: Path, table: pyarrow.Table) -> None:
     data = as_parquet(table)
-    replace_file(folder / f"{time.time_ns():020d}-{_digest(data)}.parquet", data)
+    digest = hashlib.sha256(data).hexdigest()[:_DIGITS]
+    replace_file(folder / f"{time.time_ns():020d}-{digest}.parquet", data)
+
+
+def _row(request: Request, generation: Generation, batch_id: str) -> dict[str, Any]:
+    if request.id != generation.request_id:
+        raise SkillmoeError(f"generation {generation.request_id} does not answer request {request.id}")
+    return {**_request_row(request), **asdict(generation), "batch_id": batch_id}
 
 
 def _request_row(request: Request) -> dict[str, Any]:

@@ -5,11 +5,12 @@ slots are drawn from probabilities is in `slots`.
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -173,8 +174,8 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
     def suitability(self, skills: pd.DataFrame, *, question_ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Local suitability S, question x expert; null for a question without a known skill."""
         counts = self._counts(skills, question_ids)
-        local = pd.DataFrame(counts @ self.profile_.T)
-        return local.loc[counts.sum(axis=1) > 0].reindex(counts.index)
+        local = np.where(counts.n_known[:, None] > 0, counts.table @ self.profile_.T.to_numpy(), np.nan)
+        return pd.DataFrame(local, index=counts.questions, columns=pd.Index(self.experts_, name="expert"))
 
     def probabilities(
         self, skills: pd.DataFrame, *, question_ids: Iterable[str] | None = None
@@ -190,17 +191,17 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
             skill has a row too (see `formula`).
         """
         counts = self._counts(skills, question_ids)
-        local = (counts @ self.profile_.T).to_numpy()
+        local = counts.table @ self.profile_.T.to_numpy()
         if self.formula == "fixed":
             chances = softmax(self._fixed(counts, local) / self.temperature)
         else:
             gamma = competency(np.asarray(self.totals_), self.formula)
             if self.formula == "released":
                 chances = _released(gamma, local, self.use)
-                chances[counts.sum(axis=1).to_numpy() == 0] = 1 / len(self.experts_)
+                chances[counts.n_known == 0] = 1 / len(self.experts_)
             else:
                 chances = softmax(_used(gamma, local, self.use) / self.temperature)
-        return pd.DataFrame(chances, index=counts.index, columns=pd.Index(self.experts_, name="expert"))
+        return pd.DataFrame(chances, index=counts.questions, columns=pd.Index(self.experts_, name="expert"))
 
     def route(
         self,
@@ -260,8 +261,8 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
             known = known[known["similarity"].fillna(1.0) >= self.threshold]
         return known if self.count_duplicates else known.drop_duplicates(["question_id", "skill"])
 
-    def _counts(self, skills: pd.DataFrame, question_ids: Iterable[str] | None) -> pd.DataFrame:
-        """How often each question names each skill of the vocabulary, question x skill."""
+    def _counts(self, skills: pd.DataFrame, question_ids: Iterable[str] | None) -> "_Counts":
+        """How often each question names each skill of the vocabulary."""
         check_is_fitted(self, "profile_")
         ids = list(dict.fromkeys(skills["question_id"]) if question_ids is None else question_ids)
         known = self._known(skills)
@@ -271,17 +272,28 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
                 f"no overlap: none of the {skills['skill'].nunique()} skills given is among the "
                 f"{self.profile_.shape[1]} of the profiles{limit}; match them first"
             )
-        counts = pd.crosstab(known["question_id"], known["skill"]).astype(float)
-        rows = pd.Index(ids, name="question_id")
-        return counts.reindex(index=rows, columns=self.profile_.columns, fill_value=0.0)
+        rows = pd.Index(dict.fromkeys(ids), name="question_id")
+        named = rows.get_indexer(known["question_id"]), self.profile_.columns.get_indexer(known["skill"])
+        asked = named[0] >= 0
+        shape = len(rows), self.profile_.shape[1]
+        table = sparse.csr_array((np.ones(asked.sum()), (named[0][asked], named[1][asked])), shape=shape)
+        return _Counts(rows, table, np.asarray(table.sum(axis=1)).ravel())
 
-    def _fixed(self, counts: pd.DataFrame, local: Array) -> Array:
+    def _fixed(self, counts: "_Counts", local: Array) -> Array:
         """Relevance of formula "fixed", question x expert, on the scale of gamma * S."""
         net = 2 * self.accuracy_.to_numpy() - 1
-        n = (counts @ self.n_.T).to_numpy()
+        n = counts.table @ self.n_.T.to_numpy()
         filled = local + (n.max(axis=1, keepdims=True) - n) * net
         answers = {"global": 0 * local + self.prior * net, "local": filled, "both": filled + self.prior * net}
         return np.asarray(answers[self.use] / len(self.experts_))
+
+
+class _Counts(NamedTuple):
+    """How often questions name skills: their ids, a sparse table question x skill, and its sums."""
+
+    questions: pd.Index
+    table: sparse.csr_array
+    n_known: Array
 
 
 def _used(gamma: Array, local: Array, use: Use) -> Array:

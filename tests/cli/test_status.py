@@ -22,7 +22,8 @@ def test_each_engine_by_model_and_stage_with_what_went_wrong(tmp_path: Path) -> 
     ]
     batch = Batch("b1", "org/a", "vllm", 2.0, 40.5, 1, {"vllm": "0.32.0"}, "2026-01-01T00:00:00+00:00")
     store.append(pairs, batch)
-    failed = [(r, Failure(r.id, "too long")) for r in (answers[0], answers[-1], answers[-1])]
+    failed = [(r, Failure(r.id, "boom")) for r in (answers[0], answers[-1], answers[-1])]
+    failed.append((answers[-2], Failure(answers[-2].id, "too long", "overflow")))
     store.append_failures(failed, "b1")
     (tmp_path / "vllm" / "parts" / "0-torn.parquet").write_bytes(b"PAR1 torn")
     GenerationStore(tmp_path / "scripted").append([(answers[0], pairs[0][1])], batch)
@@ -31,12 +32,13 @@ def test_each_engine_by_model_and_stage_with_what_went_wrong(tmp_path: Path) -> 
     assert scripted.startswith("scripted: 1 generations, 1 loads, 42 device seconds, ")
     lines = vllm.splitlines()
     assert lines[0].startswith("vllm: 1,998 generations, 1 loads, 42 device seconds, ")
-    assert lines[1:5] == [
+    assert lines[1:6] == [
         "  model  stage   generations  cut  prompt_tokens  output_tokens",
         "  org/a  answer        1,998    3         19,980          3,996",
         '  vllm {"vllm": "0.32.0"}: 1 load(s)',
-        "  failed, not answered since: 1 request(s): too long",
+        "  prompts that did not fit the context: 1 request(s)",
+        "  failed, not answered since: 1 request(s): boom",
     ]
     aside = tmp_path / "vllm" / "set_aside" / "0-torn.parquet"
-    assert lines[5:] == [f"  set aside, could not be read: {aside}"]
+    assert lines[6:] == [f"  set aside, could not be read: {aside}"]
     assert status(tmp_path / "vllm") == vllm

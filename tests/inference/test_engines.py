@@ -286,12 +286,23 @@ def test_a_base_model_stops_before_a_question_of_its_own():
     assert rendering.plain_text(TURNS).count(rendering.PLAIN_STOP) == 1
 
 
-def test_a_worker_that_died_is_one_line_that_names_the_model():
+def worker(connection, *, exitcode=None):
+    """A worker as far as its parent sees it."""
+    ended = SimpleNamespace(
+        pid=None, exitcode=exitcode, join=lambda timeout=None: None, kill=lambda: connection.close()
+    )
+    return vllm_engine._Process(ended, connection)
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "how"), [(-9, r"signal 9; out of memory\?"), (1, "exit code 1"), (None, "exit code None")]
+)
+def test_a_worker_that_died_is_one_line_that_names_the_model(exitcode, how):
     ours, theirs = multiprocessing.Pipe()
     theirs.close()
-    with pytest.raises(SkillmoeError, match="the engine died while it held 'folder:toy'") as error:
-        vllm_engine._receive(ours, MODEL)
-    assert "\n" not in str(error.value)
+    match = rf"^the engine died while it held 'folder:toy' \({how}\)$"
+    with pytest.raises(SkillmoeError, match=match):
+        worker(ours, exitcode=exitcode).receive(MODEL, 5)
 
 
 def test_what_went_wrong_in_the_worker_is_passed_on():
@@ -300,7 +311,17 @@ def test_what_went_wrong_in_the_worker_is_passed_on():
     with pytest.raises(
         SkillmoeError, match=r"^model 'folder:toy' cannot be loaded or run: ValueError: too many"
     ):
-        vllm_engine._receive(ours, MODEL)
+        worker(ours).receive(MODEL, 5)
+
+
+def test_a_worker_that_gives_no_sign_of_life_is_killed():
+    ours, theirs = multiprocessing.Pipe()
+    for message in (None, True, None):
+        theirs.send(message)
+    assert worker(ours).receive(MODEL, 5) is True
+    with pytest.raises(SkillmoeError, match=r"^the engine made no progress for 0\.01 s with 'folder:toy'$"):
+        worker(ours).receive(MODEL, 0.01)
+    assert ours.closed
 
 
 class FakeLLMEngine:
@@ -347,6 +368,30 @@ def test_the_worker_sends_each_outcome_and_a_failure_where_there_is_no_text(fake
         Failure(requests[2].id, "the engine ended it with 'abort'"),
     ]
     assert not ours.poll()
+
+
+def test_a_prompt_that_the_engine_refuses_is_a_failure_of_that_prompt_alone(fake_vllm):
+    class Picky(FakeLLMEngine):
+        def add_request(self, request_id, prompt, parameters):
+            if len(prompt["prompt_token_ids"]) == 6:
+                raise ValueError("token id 9\nis out of vocabulary")
+            super().add_request(request_id, prompt, parameters)
+
+    requests = [ask(sample=sample) for sample in range(3)]
+    jobs = [vllm_engine._job(request, [1] * (5 + i)) for i, request in enumerate(requests)]
+    ours, theirs = multiprocessing.Pipe()
+    vllm_process._generate(Picky(["stop", "stop"]), jobs, theirs)
+    first, *others = [ours.recv() for _ in jobs]
+    assert first == Failure(requests[1].id, "ValueError: token id 9 is out of vocabulary")
+    assert [made.request_id for made in others] == [requests[0].id, requests[2].id]
+
+
+def test_the_worker_gives_signs_of_life(fake_vllm, monkeypatch):
+    monkeypatch.setattr(vllm_process, "_SIGN_OF_LIFE_S", -1)
+    ours, theirs = multiprocessing.Pipe()
+    vllm_process._generate(FakeLLMEngine(["stop"]), [vllm_engine._job(ask(), [1])], theirs)
+    assert ours.recv() is None
+    assert ours.recv().text == "text"
 
 
 def test_the_worker_stops_when_nobody_waits_any_more(fake_vllm):

@@ -1,5 +1,7 @@
 """The scheduler: each model loaded once a wave, nothing generated twice, nothing lost, whatever happens."""
 
+import contextlib
+import errno
 import functools
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
 from skillmoe_lib.inference import schedule
+from skillmoe_lib.inference import store as store_module
 from skillmoe_lib.inference.engines.replay import ReplayEngine
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine
 from skillmoe_lib.inference.store import GenerationStore
@@ -47,7 +50,7 @@ def store(tmp_path):
 
 
 class Broken(ScriptedEngine):
-    """Goes down after `n` outcomes, as a worker that is killed does."""
+    """Goes down once, after `n` outcomes, as a worker that is killed does."""
 
     def __init__(self, reply, n):
         super().__init__(reply)
@@ -55,10 +58,20 @@ class Broken(ScriptedEngine):
 
     def generate(self, requests):
         for outcome in super().generate(requests):
-            if self.n == 0:
-                raise SkillmoeError("the engine died")
             self.n -= 1
+            if self.n == -1:
+                raise SkillmoeError("the engine died")
             yield outcome
+
+
+class Interrupted(Broken):
+    """Ctrl-C after `n` outcomes."""
+
+    def generate(self, requests):
+        try:
+            yield from super().generate(requests)
+        except SkillmoeError:
+            raise KeyboardInterrupt from None
 
 
 class Backwards(ScriptedEngine):
@@ -196,28 +209,35 @@ def test_batches_say_which_load_made_what(store):
 LONG = "word " * 50
 
 
-def test_a_question_that_does_not_fit_is_refused_before_any_load(store):
+def test_a_prompt_that_does_not_fit_stops_nobody(store):
+    """It is no error of the run: its status tells, and the ledger has the lengths."""
     engine = ScriptedEngine(echo)
-    programs = {1: asking([ask("fits", B)]), 2: asking([ask(LONG, question="q7"), ask(f"{LONG} too")])}
-    with pytest.raises(SkillmoeError) as error:
-        schedule.run(programs, engine, store)
-    message = str(error.value)
-    assert "'q7'" in message
-    assert "'A'" in message
-    assert "has 50 tokens" in message
-    assert "(2 such request(s))" in message
-    assert "\n" not in message
-    assert engine.loads == []
-    assert not store.root.exists()
+
+    def programs():
+        return {1: asking([ask("fits", B)]), 2: asking([ask(LONG, question="q7"), ask("short")])}
+
+    seen = schedule.run(programs(), engine, store)
+    assert seen[1].result == [["B on fits"]]
+    assert seen[2].result == [["", "A on short"]]
+    failed = store.failures()
+    assert failed[["question_id", "expert", "status"]].to_numpy().tolist() == [["q7", "A", "overflow"]]
+    assert failed["reason"][0] == "the prompt has 50 tokens; the context of A has 50"
+    assert store.failed()[ask(LONG).id].status == "overflow"
+
+    assert schedule.run(programs(), ScriptedEngine(echo), store) == seen
+    assert len(store.failures()) == 1, "the ledger says a thing once"
 
 
 def test_a_prompt_must_leave_room_for_one_token(store):
-    schedule.run({1: asking([ask("word " * 49)])}, ScriptedEngine(echo), store)
-    with pytest.raises(SkillmoeError, match="does not fit"):
-        schedule.run({1: asking([ask("word " * 50)])}, ScriptedEngine(echo), store)
+    def reason(n_words):
+        (generation,) = yield [ask("word " * n_words)]
+        return generation.finish_reason
+
+    outcomes = schedule.run({n: reason(n) for n in (49, 50)}, ScriptedEngine(echo), store)
+    assert [outcomes[n].result for n in (49, 50)] == ["stop", "overflow"]
 
 
-def test_a_later_prompt_that_does_not_fit_is_not_run_and_on_the_ledger(store):
+def test_a_later_prompt_that_does_not_fit_is_on_the_ledger_too(store):
     def programs():
         return {1: asking([ask("short")], [ask(LONG), ask("fits")], [ask("after")])}
 
@@ -255,14 +275,47 @@ def test_a_model_that_cannot_be_served_is_refused_before_any_load(store):
     with pytest.raises(SkillmoeError, match="'B' does not fit"):
         schedule.run({1: asking([ask("x")]), 2: asking([ask("y", B)])}, engine, store)
     assert engine.loads == []
+    assert not store.root.exists()
 
 
-def test_a_model_that_is_needed_later_only_is_refused_before_it_is_loaded(store):
+def test_a_model_that_cannot_be_served_can_be_left_out(store):
     engine = Refusing(echo)
-    with pytest.raises(SkillmoeError, match="'B' does not fit"):
-        schedule.run({1: asking([ask("x")], [ask("y", B)])}, engine, store)
+    outcomes = schedule.run({1: asking([ask("x")]), 2: asking([ask("y", B)])}, engine, store, skip=True)
+    assert (outcomes[1].result, outcomes[2].result) == ([["A on x"]], [[""]])
     assert engine.loads == ["A"]
-    assert len(store.generations()) == 1
+    assert store.failures()[["source", "reason"]].to_numpy().tolist() == [["B", "model 'B' does not fit"]]
+
+
+def test_a_model_that_only_later_rounds_need_stops_no_other(store):
+    engine = Refusing(echo)
+    programs = {1: asking([ask("x")], [ask("y", B)], [ask("z", C)])}
+    with pytest.raises(
+        SkillmoeError, match=r"1 request.* question 'q1' of expert 'B' \(model 'B' does not fit"
+    ):
+        schedule.run(programs, engine, store)
+    assert engine.loads == ["A", "C"]
+    assert len(store.generations()) == 2
+
+
+@pytest.mark.parametrize("reads", [SkillmoeError("the tokenizer of 'A' cannot be read"), None])
+def test_a_tokenizer_that_cannot_be_read_is_refused_and_a_poison_prompt_is_not(store, reads):
+    class Picky(ScriptedEngine):
+        def prompt_tokens(self, requests):
+            if reads:
+                raise reads
+            if any("poison" in r.messages[-1].content for r in requests):
+                raise ValueError("roles must\nalternate")
+            return super().prompt_tokens(requests)
+
+    engine = Picky(echo)
+    match = (
+        "tokenizer"
+        if reads
+        else r"'q9' of .*\(the prompt cannot be laid out: ValueError: roles must alternate\)"
+    )
+    with pytest.raises(SkillmoeError, match=match):
+        schedule.run({1: asking([ask("poison", question="q9"), ask("x")])}, engine, store)
+    assert engine.loads == ([] if reads else ["A"])
 
 
 def test_a_replay_refuses_what_is_not_stored(store):
@@ -282,9 +335,14 @@ def test_a_failed_request_reads_as_not_run_and_is_tried_again_in_the_next_run(st
         seen.append(answers)
         return answers[0].finish_reason
 
-    assert schedule.run({1: program()}, ScriptedEngine(moody), store)[1].result == "not_run"
+    with pytest.raises(
+        SkillmoeError, match=r"1 request\(s\) could not be run.* 'q1' of expert 'A' \(aborted\)"
+    ):
+        schedule.run({1: program()}, ScriptedEngine(moody), store)
     assert seen[0][0] == Generation(ask("x").id, "", "not_run", 0, 0)
     assert seen[0][1].text == "A on y"
+    assert schedule.run({1: program()}, ReplayEngine(), store)[1].result == "not_run", "as the ledger says"
+    assert schedule.run({1: program()}, ScriptedEngine(moody), store, skip=True)[1].result == "not_run"
     assert store.failures()[["request_id", "reason"]].values.tolist() == [[ask("x").id, "aborted"]]
     assert store.generations()["request_id"].tolist() == [ask("y").id]
 
@@ -298,7 +356,7 @@ def test_an_engine_that_forgets_a_request_is_an_error(store):
         def generate(self, requests):
             yield from list(super().generate(requests))[1:]
 
-    with pytest.raises(SkillmoeError, match="left 1 of 2 requests unanswered"):
+    with pytest.raises(SkillmoeError, match="left 1 of 1 requests unanswered"):
         schedule.run({1: asking([ask("x"), ask("y")])}, Forgetful(echo), store)
     assert store.generations()["request_id"].tolist() == [ask("y").id]
 
@@ -325,35 +383,134 @@ def test_a_program_that_raises_does_not_take_generations_with_it(store):
 # --- killed in the middle -----------------------------------------------------------------------------
 
 
-def test_what_was_finished_when_the_engine_died_is_kept_and_only_the_rest_is_generated(store):
+def test_an_engine_that_dies_once_costs_a_load_and_nothing_else(store):
     def programs():
         return {i: asking([ask(f"{i}")], [ask(f"{i} again"), ask(f"{i}", B)]) for i in range(10)}
 
     whole = schedule.run(programs(), ScriptedEngine(echo), GenerationStore(store.root / "whole"))
     broken = Broken(echo, 13)
-    with pytest.raises(SkillmoeError, match="the engine died"):
-        schedule.run(programs(), broken, store)
-    kept = set(store.generations()["request_id"])
-    assert len(kept) == 13
-
-    engine = ScriptedEngine(echo)
-    assert schedule.run(programs(), engine, store) == whole
-    rest = [request.id for request in engine.requests]
-    assert len(rest) == 17
-    assert kept.isdisjoint(rest)
+    assert schedule.run(programs(), broken, store) == whole
+    assert broken.loads == ["A", "A", "B"]
     assert len(store.generations()) == 30
+    assert store.failures().empty
 
 
-def test_a_load_that_fails_leaves_no_batch(store):
+class Poisoned(ScriptedEngine):
+    """Dies on some requests, whoever is with them, after it has answered those before."""
+
+    def __init__(self, reply, *poison):
+        super().__init__(reply)
+        self.poison, self.asked = {ask(text).id for text in poison}, []
+
+    def generate(self, requests):
+        self.asked.append([request.messages[-1].content for request in requests])
+        for request in requests:
+            if request.id in self.poison:
+                raise ValueError("boom")
+            yield from super().generate([request])
+
+
+@pytest.mark.parametrize("poison", [["3"], ["0"], ["15"], ["0", "15"], ["4", "5", "6"], ["0", "8", "12"]])
+def test_poison_is_found_and_everything_else_is_served(store, poison):
+    def programs():
+        return {i: asking([ask(f"{i}", question=f"q{i}")], [ask(f"{i} again")]) for i in range(16)}
+
+    engine = Poisoned(echo, *poison)
+    with pytest.raises(SkillmoeError) as error:
+        schedule.run({**programs(), "other": asking([ask("x", B)])}, engine, store)
+    assert str(error.value).startswith(f"{len(poison)} request(s) could not be run")
+    assert any(f"question 'q{i}'" in str(error.value) for i in poison)
+    assert "(ValueError: boom)" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert set(store.failures()["question_id"]) == {f"q{i}" for i in poison}
+    assert len(store.generations()) == 16 - len(poison) + 16 + 1, "programs go on, other models are served"
+    made = [request.id for request in engine.requests]
+    assert len(made) == len(set(made))
+
+    # A second start tries the culprits once more, after all others.
+    again = Poisoned(echo, *poison)
+    more = {**programs(), "more": asking([ask("new")])}
+    outcomes = schedule.run(more, again, store, skip=True)
+    assert again.asked[0] == ["new"]
+    assert again.asked[1] == poison
+    assert all(outcomes[int(i)].result[0] == [""] for i in poison)
+    assert schedule.run(programs(), ReplayEngine(), store) == {key: outcomes[key] for key in programs()}
+
+
+def test_an_engine_that_always_fails_is_given_up_after_a_while_and_others_are_served(store):
+    class Down(ScriptedEngine):
+        def generate(self, requests):
+            if requests[0].model == A:
+                raise OSError("the device is gone")
+            yield from super().generate(requests)
+
+    engine = Down(echo)
+    programs = {i: asking([ask(f"{i}")], [ask(f"{i} again")]) for i in range(500)}
+    with pytest.raises(SkillmoeError, match=r"^1000 request\(s\) .* 'q1' and 999 more .*the device is gone"):
+        schedule.run({**programs, "b": asking([ask("x", B)])}, engine, store)
+    assert engine.loads == ["A"] * (schedule.FAULTS_IN_A_ROW + 1) + ["B"]
+    assert store.generations()["source"].tolist() == ["B"]
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_twice_and_others_are_served(store):
     class Unloadable(ScriptedEngine):
         @contextmanager
         def load(self, model):
-            raise SkillmoeError("model 'A' cannot be loaded")
-            yield
+            with super().load(model) as loaded:
+                if model == A:
+                    raise SkillmoeError("model 'A' cannot be loaded")
+                yield loaded
 
-    with pytest.raises(SkillmoeError, match="cannot be loaded"):
-        schedule.run({1: asking([ask("x")])}, Unloadable(echo), store)
-    assert not store.root.exists()
+    engine = Unloadable(echo)
+    with pytest.raises(SkillmoeError, match=r"2 request.*model 'A' cannot be loaded"):
+        schedule.run({1: asking([ask("x")], [ask("later")]), 2: asking([ask("y", B)])}, engine, store)
+    assert engine.loads == ["A", "A", "B"]
+    assert store.generations()["source"].tolist() == ["B"]
+    assert len(store.batches()) == 1
+
+
+def test_a_store_that_cannot_be_written_to_is_refused_before_any_load(tmp_path):
+    (tmp_path / "file").write_text("")
+    engine = ScriptedEngine(echo)
+    with pytest.raises(SkillmoeError, match="cannot write"):
+        schedule.run({1: asking([ask("x")])}, engine, GenerationStore(tmp_path / "file" / "store"))
+    assert engine.loads == []
+
+
+def test_a_disk_that_is_full_for_a_moment_loses_nothing(store, monkeypatch):
+    """What could not be written is held, and written when the load ends."""
+    calls = []
+
+    def reply(request):
+        if len(calls) == 2:
+            monkeypatch.setattr(store_module.os, "write", full)
+        calls.append(request)
+        return echo(request)
+
+    def full(file, data):
+        monkeypatch.undo()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SkillmoeError, match="No space left on device; what was stored is intact"):
+        schedule.run({1: asking([ask(f"{i}") for i in range(6)])}, ScriptedEngine(reply), store)
+    assert len(store.generations()) == 3 == len(calls)
+    engine = ScriptedEngine(echo)
+    schedule.run({1: asking([ask(f"{i}") for i in range(6)])}, engine, store)
+    assert len(engine.requests) == 3
+
+
+def test_texts_are_not_held_and_large_runs_come_in_pieces(store, monkeypatch):
+    """Small limits, the same outcome; what waits at a time, and what is held of it, stays small."""
+    programs = lambda: {i: asking([ask(f"{i}"), ask(f"{i}", B)], [ask(f"{i} again")]) for i in range(60)}  # noqa: E731
+    whole = schedule.run(programs(), ScriptedEngine(echo), GenerationStore(store.root / "whole"))
+    monkeypatch.setattr(schedule, "WAITING", 20)
+    monkeypatch.setattr(schedule, "AT_ONCE", 7)
+    monkeypatch.setattr(schedule, "FLUSH_BYTES", 1000)
+    engine = ScriptedEngine(echo)
+    assert schedule.run(programs(), engine, store) == whole
+    assert len(engine.requests) == 180
+    assert len(engine.loads) == 15, "three for each piece of fourteen programs"
+    assert store.generations()["request_id"].is_unique
 
 
 def test_what_is_finished_is_stored_before_the_model_goes(store):
@@ -406,10 +563,15 @@ def long_programs():
     return {i: asking([ask(f"{i}"), ask(f"{i}", B)], [ask(f"{i} again")]) for i in range(300)}
 
 
+def _lines(root):
+    """Generations that are finished and in no part yet."""
+    return sum(max(file.read_bytes().count(b"\n") - 1, 0) for file in root.glob("store/open/*.jsonl"))
+
+
 def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
     killed = subprocess.Popen([sys.executable, "-c", SLOW_RUN, str(tmp_path / "store")], cwd=ROOT)
     try:
-        while len(list(tmp_path.glob("store/parts/*.parquet"))) < 3:
+        while len(list(tmp_path.glob("store/parts/*.parquet"))) < 3 or not _lines(tmp_path):
             assert killed.poll() is None
             time.sleep(0.01)
     finally:
@@ -418,8 +580,13 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
     assert killed.returncode == -signal.SIGKILL
 
     store = GenerationStore(tmp_path / "store")
+    unsealed = _lines(tmp_path)
+    before = len(store.generations())
+    store.recover()
     kept = set(store.generations()["request_id"])
-    assert 0 < len(kept) < 900
+    assert len(kept) == before + unsealed < 900
+    assert not list(tmp_path.glob("store/open/*"))
+    assert store.batches()["n_requests"].sum() == len(kept)
     engine = ScriptedEngine(lambda request: request.id)
     outcomes = schedule.run(long_programs(), engine, store)
     rest = [request.id for request in engine.requests]
@@ -472,11 +639,10 @@ def test_the_order_of_things_changes_no_result(tmp_path_factory, programs, polic
     def reply(request):
         return digest(request.id)
 
-    broken = Broken(reply, n)
-    try:
+    broken = Interrupted(reply, n)
+    with contextlib.suppress(KeyboardInterrupt):
         schedule.run(dict(enumerate(map(talking, programs))), broken, store, policy=policy)
-    except SkillmoeError:
-        assert len(store.generations()) == n
+    assert len(store.generations()) == len(broken.requests[:n])
     engine = engine_type(reply)
     outcomes = schedule.run(dict(enumerate(map(talking, programs))), engine, store, policy=policy)
     assert [outcomes[i].result for i in range(len(programs))] == [alone(waves) for waves in programs]

@@ -265,7 +265,7 @@ def test_a_file_that_cannot_be_opened_just_now_is_not_torn(store, monkeypatch, c
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patched:
-        patched.setattr("skillmoe_lib.inference.store.Path.read_bytes", refuse)
+        patched.setattr("skillmoe_lib.inference.store.pyarrow.parquet.ParquetFile", refuse)
         with pytest.raises(SkillmoeError, match=os.strerror(code)) as error:
             again(store).get([ask().id])
     assert "\n" not in str(error.value)
@@ -302,7 +302,7 @@ def test_a_full_disk_loses_nothing_that_was_stored(store, monkeypatch, place):
     part = put(store, ask("q1"))
     before = part.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr(f"skillmoe_lib.tables.{place}", full)
+        patched.setattr(f"skillmoe_lib.files.{place}", full)
         for write in (
             lambda: put(store, ask("q2")),
             lambda: store.append_failures([(ask("q2"), Failure(ask("q2").id, "aborted"))], "b1"),

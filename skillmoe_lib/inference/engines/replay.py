@@ -1,12 +1,18 @@
-"""The engine that never generates: analyses run from the store alone, wherever it is copied to."""
+"""The engine that never generates: analyses run from the store alone, wherever it is copied to.
+
+Neither weights nor tokenizers nor a hub are needed: what a prompt's length would decide is on the ledger
+of failures, and a revision that only the models' files would tell is taken from the store (`as_stored`).
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.experts.pool import DEFAULT_CONTEXT, Expert, Pool
 from skillmoe_lib.generation import LoadedModel, Model, Request
+from skillmoe_lib.inference.store import GenerationStore
 
 
 @dataclass(frozen=True)
@@ -39,3 +45,49 @@ class ReplayEngine:
 
     def release(self) -> None:
         """Nothing is kept."""
+
+
+def as_stored(pool: Pool, store: GenerationStore) -> Pool:
+    """The pool with what only its models' files could tell taken from the store.
+
+    Parameters
+    ----------
+    pool
+        Read with `locate=False`: a model that is neither pinned nor given a revision has the revision "",
+        and `DEFAULT_CONTEXT` where its pool does not say.
+
+    Raises
+    ------
+    SkillmoeError
+        Where two revisions of one such model are stored: which is meant only its files could tell.
+    """
+    stored = store.models()
+
+    def known(expert: Expert) -> Expert:
+        model = expert.model
+        if model.revision:
+            return expert
+        alike = {m for m in stored if m.source == model.source and m.dtype == model.dtype}
+        same = {m for m in alike if m.max_model_len == model.max_model_len}
+        if not same and model.max_model_len == DEFAULT_CONTEXT:
+            same = alike
+        found = sorted({(m.revision, m.max_model_len) for m in same})
+        if len(found) > 1:
+            several = ", ".join(f"{revision} ({length} tokens)" for revision, length in found)
+            raise SkillmoeError(
+                f"{len(found)} revisions of {model.source!r} are stored: {several}; give the one "
+                f"that is meant as `revision` of expert {expert.name!r} in the pool"
+            )
+        for revision, length in found:
+            model = replace(model, revision=revision, max_model_len=length)
+        return replace(expert, model=model)
+
+    def all_known(experts: Mapping[str, Expert]) -> dict[str, Expert]:
+        return {name: known(expert) for name, expert in experts.items()}
+
+    return replace(
+        pool,
+        experts=all_known(pool.experts),
+        keyword_expert=known(pool.keyword_expert),
+        baselines=all_known(pool.baselines),
+    )

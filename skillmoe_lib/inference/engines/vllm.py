@@ -7,12 +7,14 @@ from the one before in nothing but its weights, these are swapped in place: mill
 (docs/decisions/0003-swapping-weights.md).
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +45,7 @@ _ENVIRONMENT = {
 }
 # What the server has imported when it forks; what is missing here each process would import anew.
 _PRELOAD = [
+    "skillmoe_lib.inference.engines.vllm_process",
     "vllm",
     "vllm.entrypoints.llm",
     "vllm.model_executor.models.llama",
@@ -60,7 +63,8 @@ class VLLMEngine:
     `max_num_seqs` requests run side by side in the engine; `tensor_parallel_size` GPUs hold a model;
     `gpu_memory_utilization` is the share of a GPU's memory that vLLM may take (ignored on CPU);
     `log_dir` receives the engine's own output, one file a process; `swap_weights` allows weights to be
-    swapped in place (on a CPU alone: on a GPU that was not run, and every load is a process).
+    swapped in place (on a CPU alone: on a GPU that was not run, and every load is a process). A process
+    that has not stepped, or is not done loading, after `stall_s` seconds hangs and is ended.
     """
 
     max_num_seqs: int = 128
@@ -68,6 +72,7 @@ class VLLMEngine:
     gpu_memory_utilization: float = 0.9
     log_dir: str = ""
     swap_weights: bool = True
+    stall_s: float = 600.0
     name: str = "vllm"
     _held: "_Process | None" = field(default=None, init=False, repr=False)
 
@@ -121,8 +126,8 @@ class VLLMEngine:
                 process.connection.send(model.path)
             else:
                 process = self._start(model)
-            _receive(process.connection, model)
-            yield _Loaded(process.connection, model)
+            process.receive(model, self.stall_s)
+            yield _Loaded(process, model, self.stall_s)
         except BaseException:
             if process:
                 process.end()
@@ -179,13 +184,44 @@ class _Process(NamedTuple):
     connection: Connection
     kind: str = ""
 
+    def receive(self, model: Model, stall_s: float) -> Any:
+        """The next message of the worker, a sign of life apart.
+
+        Raises `SkillmoeError` where it died, where it hangs, and where its last words say what it raised.
+        """
+        message = None
+        try:
+            while message is None:  # a sign of life
+                if not self.connection.poll(stall_s):
+                    self.kill()
+                    raise SkillmoeError(
+                        f"the engine made no progress for {stall_s:g} s with {model.source!r}"
+                    )
+                message = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join(timeout=20)
+            code = self.process.exitcode
+            how = f"signal {-code}; out of memory?" if code and code < 0 else f"exit code {code}"
+            raise SkillmoeError(f"the engine died while it held {model.source!r} ({how})") from None
+        if isinstance(message, str):
+            raise SkillmoeError(f"model {model.source!r} cannot be loaded or run: {message}")
+        return message
+
     def end(self) -> None:
         """Hang up; kill it if it does not take the hint."""
         self.connection.close()
         self.process.join(timeout=20)
         if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process and those that it started (they are its group)."""
+        pid = self.process.pid
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if pid and os.getpgid(pid) == pid:  # so it is once `serve` has begun
+                os.killpg(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
 
 
 def _fork(work: Callable[..., object], *given: Any) -> BaseProcess:
@@ -228,17 +264,18 @@ def _kind(model: Model) -> str:
 class _Loaded:
     """The parent's end of a load."""
 
-    connection: Connection
+    process: _Process
     model: Model
+    stall_s: float
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Send all requests at once and yield what finishes, as it does."""
         if requests:
-            self.connection.send(
-                [_job(request, ids) for request, ids in zip(requests, render(requests), strict=True)]
-            )
+            jobs = [_job(request, ids) for request, ids in zip(requests, render(requests), strict=True)]
+            with contextlib.suppress(ConnectionError):  # it died meanwhile: its last words are still there
+                self.process.connection.send(jobs)
         for _ in requests:
-            yield _receive(self.connection, self.model)
+            yield self.process.receive(self.model, self.stall_s)
 
 
 def _job(request: Request, ids: list[int]) -> dict[str, Any]:
@@ -252,19 +289,6 @@ def _job(request: Request, ids: list[int]) -> dict[str, Any]:
         "stop": stop,
         "seed": request.engine_seed,
     }
-
-
-def _receive(connection: Connection, model: Model) -> Any:
-    """The next message of the worker; its last words as an error where it died."""
-    try:
-        message = connection.recv()
-    except (EOFError, ConnectionError):
-        raise SkillmoeError(
-            f"the engine died while it held {model.source!r} (out of memory?); what was generated is stored"
-        ) from None
-    if isinstance(message, str):
-        raise SkillmoeError(f"model {model.source!r} cannot be loaded or run: {message}")
-    return message
 
 
 @contextmanager

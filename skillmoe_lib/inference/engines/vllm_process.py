@@ -1,7 +1,11 @@
 """The process that holds a model for `engines.vllm`: vLLM itself, and nothing else of ours."""
 
+import ctypes
 import gc
 import os
+import signal
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -9,13 +13,19 @@ from typing import Any
 
 from skillmoe_lib.generation import Failure, Generation
 
+_SIGN_OF_LIFE_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
 
 def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None:
     """Load a model and say so; then answer lists of jobs and swap weights until the parent hangs up.
 
     What goes through `connection`: jobs (lists of mappings) or the path of other weights comes in;
-    True (loaded), `Generation` and `Failure`, or a string (what went wrong, the last words) goes out.
+    True (loaded), `Generation` and `Failure`, None (a sign of life), or a string (what went wrong, the
+    last words) goes out. A prompt that the engine refuses is a `Failure`; an engine that raises while it
+    generates is not used any more, for nobody knows what state it is in.
     """
+    _live_with_parent()
     _redirect_output(log_dir)
     gc.freeze()  # what was inherited is never garbage: looking through it takes seconds
     try:
@@ -35,7 +45,7 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
         return
     except Exception as error:
         # Whatever went wrong must reach the parent: there it becomes a SkillmoeError.
-        connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        connection.send(_in_one_line(error))
 
 
 def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connection) -> None:
@@ -52,11 +62,19 @@ def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connec
             stop=job["stop"] or None,
             seed=job["seed"],
         )
-        engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters)
+        try:
+            engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters)
+        except Exception as error:  # whatever it is that the engine has against this prompt
+            connection.send(Failure(job["id"], _in_one_line(error)))
+    told = time.monotonic()
     while engine.has_unfinished_requests():
         if connection.poll():  # the parent sends nothing meanwhile: it is gone, or wants no more
             return
-        for output in engine.step():
+        outputs = engine.step()
+        if time.monotonic() - told > _SIGN_OF_LIFE_S:
+            connection.send(None)
+            told = time.monotonic()
+        for output in outputs:
             if output.finished:
                 done = output.outputs[0]
                 reason = done.finish_reason if done.finish_reason in ("stop", "length") else None
@@ -72,6 +90,23 @@ def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connec
                     if reason
                     else Failure(output.request_id, f"the engine ended it with {done.finish_reason!r}")
                 )
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _live_with_parent() -> None:
+    """Lead a group of processes of its own, to be ended as one, and end with the process that forked it.
+
+    That is the server, which ends with the run; without this a process that hangs would outlive both.
+    """
+    os.setsid()
+    if sys.platform == "linux":
+        server = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:  # it was faster
+            os._exit(1)
 
 
 def _redirect_output(log_dir: str) -> None:
