@@ -4,11 +4,8 @@ annotate -> validate -> examine -> recruit -> compete. Everything up to `recruit
 questions only; every generation goes through one scheduler and one store.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,7 +24,7 @@ from skillmoe_lib.methods.single import Run, every_expert
 from skillmoe_lib.profiling import skills
 from skillmoe_lib.questions.benchmark import Question, as_questions
 from skillmoe_lib.routing.confidence import confidence_sized
-from skillmoe_lib.routing.skill_router import SkillRouter
+from skillmoe_lib.routing.skill_router import Formula, SkillRouter
 
 
 class Session(NamedTuple):
@@ -126,17 +123,20 @@ def choose(scores: pd.DataFrame, examined: Examined) -> Choice:
     return Choice(order, aggregator)
 
 
-def save_choice(choice: Choice, path: Path) -> None:
-    """Write a choice as JSON."""
-    path.write_text(json.dumps(asdict(choice), indent=1) + "\n", encoding="utf-8")
+def check_question(question_id: str, known: Iterable[str]) -> str:
+    """The id, if it is one of these; else a `SkillmoeError` with a few of them and their number."""
+    ids = list(known)
+    if question_id in ids:
+        return question_id
+    raise SkillmoeError(
+        f"unknown test question {question_id!r}: it must be one of {len(ids)} ids such as {', '.join(ids[:3])}"
+    )
 
 
-def load_choice(path: Path) -> Choice:
-    """Read what `save_choice` wrote."""
-    if not path.is_file():
-        raise SkillmoeError(f"no choice at {path.name}: run the notebook 04_aggregator first")
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return Choice(**{**fields, "ranking": tuple(fields["ranking"])})
+def skill_router(pool: Pool, *, k: int, formula: Formula, temperature: float, trim: float) -> SkillRouter:
+    """The router of Symbolic-MoE as a notebook's parameters give it; `trim` below 0 is what the pool says."""
+    share = pool.trim if trim < 0 else trim
+    return SkillRouter(k=k, formula=formula, temperature=temperature, trim=share)
 
 
 def matched(
