@@ -129,7 +129,8 @@ def check_question(question_id: str, known: Iterable[str]) -> str:
     if question_id in ids:
         return question_id
     raise SkillmoeError(
-        f"unknown test question {question_id!r}: it must be one of {len(ids)} ids such as {', '.join(ids[:3])}"
+        f"unknown test question {question_id!r}: it must be one of {len(ids)} ids, "
+        f"such as {', '.join(ids[:3])}"
     )
 
 

@@ -15,6 +15,7 @@ from skillmoe_lib.generation import Generation, Request
 
 _WIDTH, _GAP, _LINE, _TOP = 168, 56, 15, 46
 _A_ROW = 4
+_KEY, _OTHER = 'font-weight="bold"', 'fill="#555"'
 
 
 class Step(NamedTuple):
@@ -88,8 +89,7 @@ def _height(step: Step) -> int:
 def _box(step: Step, left: int, top: int, height: int) -> list[str]:
     lines = [(name, True) for name in step.key] + [(name, False) for name in step.columns]
     texts = [
-        f'<text x="{left + 10}" y="{top + 42 + _LINE * i}"{" font-weight='bold'" if key else " fill='#555'"}>'
-        f"{escape(name)}</text>"
+        f'<text x="{left + 10}" y="{top + 42 + _LINE * i}" {_KEY if key else _OTHER}>{escape(name)}</text>'
         for i, (name, key) in enumerate(lines)
     ]
     return [

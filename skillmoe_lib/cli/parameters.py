@@ -165,7 +165,7 @@ ALLOWED: Mapping[str, Rule] = {
     "threshold": within(-1, 1),
     "methods": Rule("all, or names of methods separated by commas", lambda value: bool(value.strip())),
     "baseline": Rule("the name of a method", lambda value: bool(value)),
-    "explain": Rule("the id of a test question, or empty", lambda value: True),
+    "explain": Rule("the id of a test question, or empty", lambda _: True),
     "n_one_by_one": within(1, 100_000),
     "table": one_of(variants.TABLES),
     "vary": one_of([*SkillRouter().get_params(), *ablations.OTHER_KINDS]),
@@ -179,9 +179,7 @@ ALLOWED: Mapping[str, Rule] = {
     "families": Rule("names of task families, separated by commas", lambda value: bool(value.strip())),
     "school": one_of(SCHOOLS),
     "kind": one_of(KINDS),
-    "hidden": Rule(
-        "0, or a multiple of 32 up to 4,096", lambda value: value % 32 == 0 and 0 <= value <= 4096
-    ),
+    "hidden": Rule("0, or a multiple of 32 up to 4,096", lambda value: value in range(0, 4097, 32)),
     "budget_tokens": within(1000, 1_000_000_000),
     "n_questions": within(0, 1_000_000),
     "n_held_out": within(1, 100_000),

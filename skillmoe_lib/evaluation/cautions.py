@@ -97,7 +97,7 @@ def _chance(folder: Path) -> Iterator[str]:
         if mean < chance:
             low = low or ["each alone within chance"]
             yield (
-                f"Accuracy on {what} is below guessing: {mean:.0%} over all, where guessing among the choices "
+                f"Accuracy on {what} is below guessing: {mean:.0%} over all, where guessing among choices "
                 f"gives {chance:.0%} ({_listed(low)})."
             )
         elif low:
