@@ -70,7 +70,7 @@ def test_choose_takes_the_best_reader(flow):
 
 def test_an_unknown_question_is_named_with_a_few_that_are_known():
     assert pipeline.check_question("b", ["a", "b"]) == "b"
-    with pytest.raises(SkillmoeError, match="question 'x': it must be one of 4 ids, such as a, b, c$"):
+    with pytest.raises(SkillmoeError, match=r"question 'x': it must be one of 4 ids, such as a, b, c$"):
         pipeline.check_question("x", ["a", "b", "c", "d"])
 
 

@@ -1,4 +1,5 @@
 """The command line: `skillmoe COMMAND`, or `python -m skillmoe_lib COMMAND`.
 
-`commands` parses; `parameters` checks what notebooks are given, `notebooks` runs them; `flow` draws the flow; `report`, `status` and `doctor` are one command each.
+`commands` parses; `parameters` checks what notebooks are given, `notebooks` runs them; `flow` draws the
+flow; `report`, `status` and `doctor` are one command each.
 """

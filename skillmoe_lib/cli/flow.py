@@ -15,7 +15,7 @@ from skillmoe_lib.generation import Generation, Request
 
 _WIDTH, _GAP, _LINE, _TOP = 168, 56, 15, 46
 _A_ROW = 4
-_KEY, _OTHER = 'font-weight="bold"', 'fill="#555"'
+_KEY, _OTHER, _VERB = 'font-weight="bold"', 'fill="#555"', 'font-size="9.5"'
 
 
 class Step(NamedTuple):
@@ -104,7 +104,7 @@ def _arrow(verb: str, left: int, y: int) -> list[str]:
     """From one box to its neighbour on the right."""
     return [
         f'<path d="M{left + 3},{y} H{left + _GAP - 3}" stroke="#555" fill="none" marker-end="url(#tip)"/>',
-        f'<text x="{left + _GAP // 2}" y="{y - 6}" text-anchor="middle" font-size="9.5">{escape(verb)}</text>',
+        f'<text x="{left + _GAP // 2}" y="{y - 6}" {_VERB} text-anchor="middle">{escape(verb)}</text>',
     ]
 
 
@@ -114,7 +114,7 @@ def _turn(verb: str, x: int, top: int, below: int) -> list[str]:
     path = f"M{x},{top + 3} V{between} H28 V{below - 3}"
     return [
         f'<path d="{path}" stroke="#555" fill="none" marker-end="url(#tip)"/>',
-        f'<text x="{x - 10}" y="{between - 6}" text-anchor="end" font-size="9.5">{escape(verb)}</text>',
+        f'<text x="{x - 10}" y="{between - 6}" {_VERB} text-anchor="end">{escape(verb)}</text>',
     ]
 
 

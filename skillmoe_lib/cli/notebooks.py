@@ -1,7 +1,8 @@
 """The strict notebook runner: parameters checked before anything runs, then papermill, on our own kernel.
 
-What a parameter is and may be stands in `parameters`. An executed notebook goes to `reports/<report>/notebooks/`, where
-`report` is the notebook's own parameter; a failed one stays there as the report of its failure.
+What a parameter is and may be stands in `parameters`. An executed notebook goes to
+`reports/<report>/notebooks/`, where `report` is the notebook's own parameter; a failed one stays there as
+the report of its failure.
 """
 
 import contextlib

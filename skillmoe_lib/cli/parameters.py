@@ -18,8 +18,8 @@ from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts.pool import load_pool
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.paths import project_root
-from skillmoe_lib.pocket.pool import KINDS, SCHOOLS, Pupil, check_pupil
 from skillmoe_lib.pipeline import check_question, skill_router
+from skillmoe_lib.pocket.pool import KINDS, SCHOOLS, Pupil, check_pupil
 from skillmoe_lib.questions import benchmark as benchmarks
 from skillmoe_lib.routing.skill_router import Formula, SkillRouter
 from skillmoe_lib.studies import ablations, variants
@@ -140,14 +140,14 @@ def _plain(value: str) -> bool:
     return re.fullmatch(r"\w[\w.-]*", value) is not None
 
 
-_ANY_FOLDER = Rule("a folder, from the project's own", lambda value: bool(value.strip()))
+_ANY_FOLDER = Rule("a folder, relative to the project's", lambda value: bool(value.strip()))
 _THERE = Rule("a folder that is there", lambda value: (project_root() / value).is_dir())
 #: Everything that a notebook's parameter of this name may be. Where more than one value decides
 #: (a method and the pool it needs), see `check_together`.
 ALLOWED: Mapping[str, Rule] = {
     "report": Rule("a plain folder name (letters, digits, . _ -)", _plain),
-    "pool": Rule("a file in data/pools, or the path of a YAML file", lambda value: bool(value)),
-    "benchmark": Rule("a file in data/benchmarks, or the path of a YAML file", lambda value: bool(value)),
+    "pool": Rule("under data/pools, or the path of a YAML file", lambda value: bool(value)),
+    "benchmark": Rule("under data/benchmarks, or the path of a YAML file", lambda value: bool(value)),
     "engine": one_of(ENGINES),
     "store": _ANY_FOLDER,
     "limit": within(0, 10_000_000),

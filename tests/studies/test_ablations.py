@@ -51,14 +51,14 @@ def changed(before, vary, value, **options):
     ],
 )
 def test_values_are_typed_and_the_default_is_first(before, vary, text, values):
-    session, questions, _, router = before
+    session, _, _, router = before
     found = ablations.settings(vary, text, session.pool, router, n_validation=8)
     assert found == values
     assert set(map(type, found)) == {ablations.kind_of(vary)}
 
 
 def test_the_default_is_what_the_rest_of_the_run_has(before):
-    session, questions, *_ = before
+    session, *_ = before
     router = SkillRouter(k=2, threshold=0.3)
     for vary, default in {"k": 2, "threshold": 0.3, "votes": 7, "aggregator": "vote"}.items():
         found = ablations.settings(vary, "", session.pool, router, votes=7, aggregator="vote")
@@ -84,7 +84,7 @@ def test_the_default_is_what_the_rest_of_the_run_has(before):
     ],
 )
 def test_a_wrong_value_is_named_before_anything_runs(before, vary, text, message):
-    session, questions, _, router = before
+    session, _, _, router = before
     session.engine.requests.clear()
     with pytest.raises(SkillmoeError, match=message):
         ablations.settings(vary, text, session.pool, router, n_validation=8)
@@ -92,7 +92,7 @@ def test_a_wrong_value_is_named_before_anything_runs(before, vary, text, message
 
 
 def test_an_unknown_aggregator_is_named_whatever_is_varied(before):
-    session, questions, _, router = before
+    session, _, _, router = before
     with pytest.raises(SkillmoeError, match="unknown aggregator 'eve'"):
         ablations.settings("k", "1", session.pool, router, aggregator="eve")
 
