@@ -79,10 +79,11 @@ def _chance(folder: Path) -> Iterator[str]:
     questions = _table(folder, "questions")
     if questions is None:
         return
-    n_choices = questions.set_index("question_id")["choices"].map(lambda text: len(json.loads(text)))
+    n_choices = {row.question_id: len(json.loads(str(row.choices))) for row in questions.itertuples()}
+    by_guessing = {name: 1 / n for name, n in n_choices.items() if n > 1}
     for what, frame in _answers(folder):
         ran = frame[frame["status"] != "not_run"]
-        ran = ran.assign(chance=1 / ran["question_id"].map(n_choices[n_choices > 1])).dropna(subset="chance")
+        ran = ran.assign(chance=ran["question_id"].map(by_guessing)).dropna(subset="chance")
         if ran.empty:
             continue
         by_who = ran.groupby("who").agg(

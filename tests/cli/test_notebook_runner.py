@@ -17,6 +17,7 @@ from skillmoe_lib.cli.parameters import Parameter, Value, convert, describe_para
 from skillmoe_lib.errors import SkillmoeError
 
 Make = Callable[..., Path]
+PLAIN = "a plain folder name (letters, digits, . _ -)"
 PARAMETERS = """report: str = "pocket"  # folder under reports/
 k: int = 3  # experts a question
 threshold: float = 0.5  # cosine, in [-1, 1]
