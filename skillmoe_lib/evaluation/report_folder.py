@@ -43,7 +43,7 @@ class ReportFolder:
     `parameters` are the notebook's own, as far as its tables depend on them.
     """
 
-    def __init__(self, name: str, *, notebook: str, **parameters: Any) -> None:
+    def __init__(self, name: str, /, *, notebook: str, **parameters: Any) -> None:
         self.path = paths.report_folder(name)
         self._about = {"notebook": notebook, **parameters}
         self._inputs: dict[str, str] = {}
