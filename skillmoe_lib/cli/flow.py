@@ -10,6 +10,8 @@ from dataclasses import fields
 from html import escape
 from typing import NamedTuple
 
+from pandera.pandas import DataFrameSchema
+
 from skillmoe_lib import tables
 from skillmoe_lib.generation import Generation, Request
 
@@ -30,7 +32,7 @@ class Step(NamedTuple):
 def steps() -> list[Step]:
     """The nouns in the order of the flow."""
 
-    def table(name: str, schema: "tables.pa.DataFrameSchema", verb: str) -> Step:
+    def table(name: str, schema: DataFrameSchema, verb: str) -> Step:
         key = [column for column in schema.unique if schema.columns[column].nullable is False]
         return Step(name, key, [column for column in schema.columns if column not in key], verb)
 

@@ -6,7 +6,7 @@ shows them at the top and `run` prints them at its end.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -89,11 +89,9 @@ def _chance(folder: Path) -> Iterator[str]:
         by_who = ran.groupby("who").agg(
             n=("correct", "size"), n_right=("correct", "sum"), chance=("chance", "mean")
         )
-        low = [
-            f"{row.Index} {row.n_right / row.n:.0%}"
-            for row in by_who.itertuples()
-            if stats.binom.cdf(row.n_right, row.n, row.chance) < _SURE
-        ]
+        rates = by_who["n_right"] / by_who["n"]
+        by_luck = stats.binom.cdf(by_who["n_right"], by_who["n"], by_who["chance"])
+        low = [f"{name} {rate:.0%}" for name, rate in rates[by_luck < _SURE].items()]
         mean, chance = ran["correct"].mean(), ran["chance"].mean()
         if mean < chance:
             low = low or ["each alone within chance"]
@@ -159,7 +157,8 @@ def _mixed_batches(folder: Path) -> Iterator[str]:
         batches = batches[batches["this_run"].astype(bool)]
     kinds = (batches["engine"] + " " + batches["versions"].fillna("")).drop_duplicates()
     if len(kinds) > 1:
-        yield f"This run's answers come from {len(kinds)} different engines or versions: {_listed(kinds)}."
+        names = _listed(kinds.tolist())
+        yield f"This run's answers come from {len(kinds)} different engines or versions: {names}."
 
 
 def _answers(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -183,8 +182,7 @@ def _csv(folder: Path, name: str) -> pd.DataFrame | None:
     return pd.read_csv(path) if path.is_file() else None
 
 
-def _listed(names: "list[str] | pd.Series") -> str:
+def _listed(names: Sequence[str]) -> str:
     """The first few, and how many more there are."""
-    names = list(names)
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more
