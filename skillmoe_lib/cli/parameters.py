@@ -61,10 +61,10 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         reason = " ".join(str(error).split())
         raise SkillmoeError(f"{notebook.name} is not a notebook that can be read: {reason}") from error
     found = {}
-    for line in node.cells[at].source.splitlines() if at >= 0 else ():
-        if line.strip() and not line.startswith("#"):
-            name = line.partition(":")[0].strip()
-            found[name] = _parameter(inspected.get(name, {}), line, notebook.stem)
+    lines = [line for line in node.cells[at].source.splitlines() if line.strip()] if at >= 0 else []
+    for line in sorted(lines, key=lambda line: "=" in line):  # papermill joins one without "=" to that before
+        name = line.partition(":")[0].strip()
+        found[name] = _parameter(inspected.get(name, {}), line, notebook.stem)
     return found
 
 
