@@ -40,7 +40,7 @@ def steps() -> list[Step]:
     generation = [field.name for field in fields(Generation)]
     return [
         table("questions", tables.QUESTIONS, "name"),
-        Step("keywords", ["question_id", "pass"], ["words that a keyword model names"], "keep, match"),
+        Step("keywords", ["question_id", "pass"], ["words named"], "keep"),
         table("skills", tables.SKILLS, "score"),
         table("profiles", tables.PROFILES, "recruit"),
         table("routes", tables.ROUTES, "ask"),
@@ -49,7 +49,7 @@ def steps() -> list[Step]:
         table("answers", tables.SCORES, "grade"),
         table("results", tables.RESULTS, "resample"),
         Step("intervals", ["method", "benchmark"], ["accuracy", "low", "high", "n_questions"], "draw"),
-        Step("figures", ["name"], ["png, svg, and the csv drawn"], ""),
+        Step("figures", ["name"], ["png, svg, csv of the data"], ""),
     ]
 
 

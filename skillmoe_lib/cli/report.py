@@ -198,6 +198,8 @@ def _engines(path: Path) -> Table | None:
     columns = ["engine", "model", "devices", "n_requests", "load_s", "generate_s"]
     try:
         frame = pd.read_csv(path)
+        if "this_run" in frame:  # the store may hold loads of other experiments
+            frame = frame[frame["this_run"].astype(bool)]
         groups = frame.groupby(columns[:3], sort=False)
         totals = groups[columns[3:]].sum().assign(n_loads=groups.size()).reset_index()
         versions = {text for texts in frame["versions"].dropna() for text in texts.split(", ")}

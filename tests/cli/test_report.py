@@ -122,6 +122,9 @@ def test_engines_are_summed_by_model(report: Path) -> None:
     ]
     assert "Versions: torch 2.13.0, vllm 0.32.0." in page
     assert "<h3>batches</h3>" not in page
+    path = report / "tables" / "batches.csv"
+    pd.read_csv(path).assign(this_run=[True, False]).to_csv(path, index=False)
+    assert rows_of(write_index(report).read_text(encoding="utf-8"), 'id="engines"')[1][3] == "1"
 
 
 def test_notebooks_have_all_parameters_and_their_state(report: Path) -> None:
