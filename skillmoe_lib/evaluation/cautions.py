@@ -28,7 +28,7 @@ def cautions(folder: Path) -> list[str]:
     A table that is not there is not examined; one that cannot be read is itself a caution.
     """
     found = []
-    for check in (_stale, _left_out, _unparsed, _chance, _overlaps, _profiles, _aggregator, _mixed_batches):
+    for check in (_stale, _unparsed, _chance, _overlaps, _profiles, _aggregator, _left_out, _mixed_batches):
         try:
             found += list(check(folder))
         except (SkillmoeError, OSError, ValueError, KeyError) as error:
@@ -94,10 +94,10 @@ def _chance(folder: Path) -> Iterator[str]:
         low = [f"{name} {rate:.0%}" for name, rate in rates[by_luck < _SURE].items()]
         mean, chance = ran["correct"].mean(), ran["chance"].mean()
         if mean < chance:
-            low = low or ["each alone within chance"]
+            worst = f", worst {_listed(low)}" if low else ""
             yield (
-                f"Accuracy on {what} is below guessing: {mean:.0%} over all, where guessing among choices "
-                f"gives {chance:.0%} ({_listed(low)})."
+                f"Accuracy on {what} is below guessing: {mean:.0%} over all{worst}, where guessing among the "
+                f"choices gives {chance:.0%}."
             )
         elif low:
             yield f"Accuracy on {what} is below guessing ({chance:.0%}) for {_listed(low)}."
