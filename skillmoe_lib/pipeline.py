@@ -4,11 +4,9 @@ annotate -> validate -> examine -> recruit -> compete. Everything up to `recruit
 questions only; every generation goes through one scheduler and one store.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -205,17 +203,15 @@ def choose_stopping(
     return Stopping(chosen, pd.concat(frames, ignore_index=True))
 
 
-def save_choice(choice: Choice, path: Path) -> None:
-    """Write a choice as JSON."""
-    path.write_text(json.dumps(asdict(choice), indent=1) + "\n", encoding="utf-8")
-
-
-def load_choice(path: Path) -> Choice:
-    """Read what `save_choice` wrote."""
-    if not path.is_file():
-        raise SkillmoeError(f"no choice at {path.name}: run the notebook 04_aggregator first")
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return Choice(**{**fields, "ranking": tuple(fields["ranking"])})
+def check_question(question_id: str, known: Iterable[str]) -> str:
+    """The id, if it is one of these; else a `SkillmoeError` with a few of them and their number."""
+    ids = list(known)
+    if question_id in ids:
+        return question_id
+    raise SkillmoeError(
+        f"unknown test question {question_id!r}: it must be one of {len(ids)} ids, "
+        f"such as {', '.join(ids[:3])}"
+    )
 
 
 def matched(

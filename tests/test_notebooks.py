@@ -19,6 +19,7 @@ import yaml
 
 from skillmoe_lib import tables
 from skillmoe_lib.evaluation import published
+from skillmoe_lib.evaluation.report_folder import out_of_date, read_note
 from skillmoe_lib.methods import lineup
 
 pytest.importorskip("reasoning_gym")
@@ -32,6 +33,8 @@ CHAIN = [
     "08_report",
 ]  # fmt: skip
 TABLES = ["table_main", "table_efficiency", "table_discussion", "table_recruiting", "table_aggregators"]
+#: The notebook of each report that is not called as its report.
+NOTEBOOK = dict.fromkeys(TABLES[2:], "table_variants")
 #: Notebooks of recorded texts have tests of their own; what trains is below, where there is what it needs.
 ELSEWHERE = {
     "audit_extraction": "studies/test_extraction_study.py",
@@ -43,7 +46,7 @@ SUMMARY = set(tables.SUMMARY_COLUMNS)
 
 def test_every_notebook_is_executed_by_a_test() -> None:
     there = {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb")}
-    assert there == {*CHAIN, *TABLES, "ablation", *ELSEWHERE, TRAINING}
+    assert there == {*CHAIN, *TABLES[:2], "table_variants", "ablation", *ELSEWHERE, TRAINING}
     for name, test in ELSEWHERE.items():
         assert f"{name}.ipynb" in (ROOT / "tests" / test).read_text(encoding="utf-8")
 
@@ -95,8 +98,10 @@ def reports(home: Path) -> Path:
     chain = [["chain", "-p", "limit=6", *own], [*again, *own]]
     others = [
         ["table_main", "ablation", "-p", "limit=5", *packaged],
-        ["table_discussion", "table_aggregators", *stand_in, *packaged],
-        ["table_recruiting", "table_efficiency", *stand_in, *two],
+        ["table_variants", "-p", "table=discussion", *stand_in, *packaged],
+        ["table_variants", "-p", "table=aggregators", *stand_in, *packaged],
+        ["table_variants", *stand_in, *two],
+        ["table_efficiency", *stand_in, *two],
     ]
     environment = {**os.environ, "SKILLMOE_HOME": str(home)}
 
@@ -140,7 +145,7 @@ def printed(reports: Path, report: str, notebook: str) -> str:
 def test_a_report_is_whole(reports: Path, report: str) -> None:
     folder = reports / report
     executed = sorted(path.stem for path in folder.glob("notebooks/*.ipynb"))
-    assert executed == (CHAIN if report == "chain" else [report])
+    assert executed == (CHAIN if report == "chain" else [NOTEBOOK.get(report, report)])
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert all(name in page for name in executed)
     summary = pd.read_csv(folder / "summary.csv")
@@ -209,6 +214,16 @@ def test_the_chain_reports_methods_controls_and_bounds(reports: Path) -> None:
     assert ratios["n_questions"].to_dict() == {"one by one": 6, "moa": 6}
     families = table(reports, "chain", "experts_by_family")
     assert families.groupby("expert")["n"].sum().eq(6).all()
+
+
+def test_a_report_knows_what_came_from_what(reports: Path) -> None:
+    for name in ("chain", *TABLES, "ablation"):
+        assert out_of_date(reports / name) == []
+    files = read_note(reports / "chain")["files"]
+    assert files["summary.csv"]["notebook"] == "08_report"
+    assert "tables/results.parquet" in files["summary.csv"]["inputs"]
+    made = {path.relative_to(reports / "chain").as_posix() for path in (reports / "chain").glob("*/*.*")}
+    assert {name for name in made if not name.startswith("notebooks")} <= set(files)
 
 
 def test_a_second_run_generates_nothing_and_says_the_same(reports: Path) -> None:
@@ -287,7 +302,7 @@ def test_recruiting_says_what_a_pool_of_two_is_too_small_for(reports: Path) -> N
     theirs = {"adaptive": 0.5778, "random_aggregator": 0.5152, "majority_vote": 0.5354}
     assert beside["published"].to_dict() == pytest.approx(theirs)
     assert set(beside["verdict"]) <= {"agrees", "differs", "cannot tell"}
-    text = printed(reports, "table_recruiting", "table_recruiting")
+    text = printed(reports, "table_recruiting", "table_variants")
     for name, n in (("top_3", 3), ("top_5", 5), ("random_experts", 3)):
         assert f"left out: {name} needs {n} experts; the pool has 2" in text
 

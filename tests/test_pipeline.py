@@ -69,18 +69,20 @@ def test_examine_finds_the_one_who_reads_well(flow):
     assert list(rows.columns) == ["expert", "question_id", "answer", "status", "correct"]
 
 
-def test_choose_and_keep_the_choice(flow, tmp_path):
+def test_choose_takes_the_best_reader(flow):
     assert flow[0].choice == Choice(("ann", "bob", "cid", "dee"), "dee")
-    pipeline.save_choice(flow[0].choice, tmp_path / "choice.json")
-    assert pipeline.load_choice(tmp_path / "choice.json") == flow[0].choice
-    other = Choice(("bob", "ann"), "ann", "bob")
-    pipeline.save_choice(other, tmp_path / "choice.json")
-    assert pipeline.load_choice(tmp_path / "choice.json") == other
 
 
-def test_load_choice_says_what_to_run_first(tmp_path):
-    with pytest.raises(SkillmoeError, match=r"no choice at choice\.json: run the notebook 04_aggregator"):
-        pipeline.load_choice(tmp_path / "choice.json")
+def test_an_unknown_question_is_named_with_a_few_that_are_known():
+    assert pipeline.check_question("b", ["a", "b"]) == "b"
+    with pytest.raises(SkillmoeError, match=r"question 'x': it must be one of 4 ids, such as a, b, c$"):
+        pipeline.check_question("x", ["a", "b", "c", "d"])
+
+
+def test_the_trim_of_a_pool_holds_where_none_is_given():
+    given = {"k": 2, "formula": "fixed", "temperature": 1.0}
+    assert pipeline.skill_router(POOL, trim=-1.0, **given).trim == POOL.trim
+    assert pipeline.skill_router(POOL, trim=0.0, **given).trim == 0
 
 
 def test_without_candidates_or_items_the_most_accurate_expert_aggregates(tmp_path):

@@ -1,6 +1,7 @@
 """The command line: `skillmoe` (or `python -m skillmoe_lib`) with a command, each a function below."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as of `| head`: whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except SkillmoeError as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -67,6 +73,7 @@ def _run(options: argparse.Namespace) -> int:
         return _params(options)
     from skillmoe_lib.cli import notebooks
     from skillmoe_lib.cli.report import write_index
+    from skillmoe_lib.evaluation.cautions import cautions
 
     given: dict[str, str] = {}
     for text in options.parameters:
@@ -83,16 +90,23 @@ def _run(options: argparse.Namespace) -> int:
     except notebooks.NotebookFailed as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         code = 1
-    for folder in dict.fromkeys(job.report_dir for job in jobs):
-        if folder.is_dir():
-            print(f"report: {notebooks.relative(write_index(folder))}")
+    finally:  # after an interrupt too: the page says what is there
+        for folder in dict.fromkeys(job.report_dir for job in jobs):
+            if folder.is_dir():
+                found = cautions(folder)
+                for text in found:
+                    print(f"warning: {text}", file=sys.stderr)
+                where = notebooks.relative(write_index(folder))
+                n = f" ({len(found)} warning{'s' if len(found) > 1 else ''} at its top)" if found else ""
+                print(f"report: {where}{n}")
     return code
 
 
 def _params(options: argparse.Namespace) -> int:
-    from skillmoe_lib.cli import notebooks
+    from skillmoe_lib.cli.notebooks import find_notebooks
+    from skillmoe_lib.cli.parameters import describe_parameters
 
-    print("\n".join(map(notebooks.describe_parameters, notebooks.find_notebooks(options.notebooks))))
+    print("\n".join(map(describe_parameters, find_notebooks(options.notebooks))))
     return 0
 
 
@@ -106,7 +120,8 @@ def _status(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from skillmoe_lib.cli import doctor
-    from skillmoe_lib.cli.notebooks import find_notebooks, read_parameters
+    from skillmoe_lib.cli.notebooks import find_notebooks
+    from skillmoe_lib.cli.parameters import read_parameters
 
     pool = options.pool
     if pool is None:

@@ -1,21 +1,17 @@
 """The strict notebook runner: parameters checked before anything runs, then papermill, on our own kernel.
 
-papermill only warns of an unknown parameter and takes any type; a mistyped name would run the default
-experiment under another's title. An executed notebook goes to `reports/<report>/notebooks/`, where
-`report` is the notebook's own parameter; a failed one stays there as the report of its failure.
+What a parameter is and may be stands in `parameters`. An executed notebook goes to
+`reports/<report>/notebooks/`, where `report` is the notebook's own parameter; a failed one stays there as
+the report of its failure.
 """
 
-import ast
 import contextlib
-import io
 import json
 import logging
-import math
 import os
 import re
 import sys
 import tempfile
-import tokenize
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from skillmoe_lib.cli.parameters import Value, check_each, check_together, convert, read_parameters
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.paths import project_files, project_root
 from skillmoe_lib.progress import Mirror
 
-Value = bool | int | float | str
-_TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 _PATIENCE_S = 180  # for a kernel to start, and for its last output, on a busy machine
 # As ipykernel_launcher, but what ipykernel echoes to its own stdout and stderr (all that C code writes is in
 # the notebook already) goes to a file instead of between the bars.
@@ -39,21 +34,10 @@ os.dup2(log, 1), os.dup2(log, 2)
 from ipykernel import kernelapp
 kernelapp.launch_new_instance()
 """
-_TRUTH = {"true": True, "false": False}
 
 
 class NotebookFailed(SkillmoeError):
     """A notebook raised; its executed copy is the report."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a parameters cell: `name: type = default  # help`."""
-
-    name: str
-    type: str
-    default: Value
-    help: str
 
 
 @dataclass(frozen=True)
@@ -98,57 +82,11 @@ def find_notebooks(names: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read_parameters(notebook: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook by name, from its first cell tagged "parameters"; {} if it has none."""
-    try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", ())]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SkillmoeError(f"{notebook.name} is not a notebook that can be read: {error}") from error
-    if not tagged:
-        return {}
-    source = "".join(tagged[0]["source"])
-    try:
-        statements = ast.parse(source).body
-        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (SyntaxError, tokenize.TokenError) as error:
-        raise SkillmoeError(f"the parameters cell of {notebook.stem} is not Python: {error}") from error
-    help_of = {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
-    found = {}
-    for statement in statements:
-        line = ast.get_source_segment(source, statement)
-        match statement:
-            case ast.AnnAssign(
-                target=ast.Name(id=name), annotation=ast.Name(id=kind), value=ast.expr() as value
-            ):
-                with contextlib.suppress(ValueError):
-                    default = ast.literal_eval(value)
-                    if kind in _TYPES and (
-                        type(default) is _TYPES[kind] or (kind, type(default)) == ("float", int)
-                    ):
-                        found[name] = Parameter(
-                            name, kind, default, help_of.get(statement.end_lineno or 0, "")
-                        )
-                        continue
-        raise SkillmoeError(
-            f"the parameters cell of {notebook.stem} must have lines such as `k: int = 3  # help` with "
-            f"type {', '.join(_TYPES)}; it has {line!r}"
-        )
-    return found
-
-
-def describe_parameters(notebook: Path) -> str:
-    """The parameters of a notebook as text, one a line."""
-    rows = [(f"{p.name}: {p.type} = {p.default!r}", p.help) for p in read_parameters(notebook).values()]
-    width = max((len(left) for left, _ in rows if len(left) <= 48), default=0)
-    lines = [f"  {left:<{width}}  {right}".rstrip() for left, right in rows] or ["  (no parameters)"]
-    return "\n".join([notebook.stem, *lines])
-
-
 def make_jobs(notebooks: Sequence[Path], given: Mapping[str, str]) -> list[Job]:
     """Check every parameter against every notebook, before anything runs.
 
-    A parameter goes to the notebooks that have it and must be known to at least one.
+    A parameter goes to the notebooks that have it and must be known to at least one. Defaults are checked
+    too: what one notebook is given may not fit what another has.
     """
     known = {path: read_parameters(path) for path in notebooks}
     for name in given:
@@ -157,38 +95,36 @@ def make_jobs(notebooks: Sequence[Path], given: Mapping[str, str]) -> list[Job]:
             raise unknown(
                 f"parameter of {stems}", name, {n for parameters in known.values() for n in parameters}
             )
-    jobs = []
+    jobs, together = [], dict[str, Value]()
     for path, parameters in known.items():
-        values = {n: _convert(parameters[n], text, path.stem) for n, text in given.items() if n in parameters}
-        report = parameters.get("report")
-        name = str(values.get("report", report.default)) if report else path.stem
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise SkillmoeError(f"report must be a plain folder name (letters, digits, . _ -), got {name!r}")
+        values = {n: convert(parameters[n], text, path.stem) for n, text in given.items() if n in parameters}
+        all_values = {name: parameter.default for name, parameter in parameters.items()} | values
+        name = str(all_values.get("report", path.stem))
+        if "{table}" in name:  # a report for each table that one notebook makes
+            name = name.replace("{table}", str(all_values.get("table", "")))
+            values["report"] = all_values["report"] = name
+        check_each(all_values, path.stem)
+        together |= all_values
         jobs.append(Job(path, values, project_root() / "reports" / name))
     outputs = [job.output for job in jobs]
     for job in jobs:
         if outputs.count(job.output) > 1 or job.output == job.path:
             raise SkillmoeError(f"{job.path.name} would replace another notebook at {relative(job.output)}")
+    check_together(together, given)
+    for folder in dict.fromkeys(job.report_dir for job in jobs):
+        _check_writable(folder)
     return jobs
 
 
-def _convert(parameter: Parameter, text: str, stem: str) -> Value:
+def _check_writable(folder: Path) -> None:
+    """Refuse a report folder that cannot be written to before anything is generated."""
+    there = next(path for path in (folder / "notebooks", *(folder / "notebooks").parents) if path.exists())
     try:
-        match parameter.type:
-            case "int":
-                return int(text)
-            case "float" if math.isfinite(number := float(text)):
-                return number
-            case "bool":
-                return _TRUTH[text.lower()]
-            case "str":
-                return text
-    except (ValueError, KeyError):
-        pass
-    kind = {"bool": "true or false", "float": "a finite float"}.get(parameter.type, f"an {parameter.type}")
-    raise SkillmoeError(
-        f"parameter {parameter.name!r} of {stem} must be {kind} (default {parameter.default!r}), got {text!r}"
-    )
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise SkillmoeError(f"cannot write reports to {relative(folder)}: {reason}: {there}") from error
 
 
 def execute(jobs: Sequence[Job], *, stderr: TextIO | None = None) -> None:

@@ -6,7 +6,7 @@ security policy) before it is written.
 """
 
 import base64
-import json
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from skillmoe_lib.cli.notebooks import read_parameters
+from skillmoe_lib.cli.flow import flow_svg
+from skillmoe_lib.cli.parameters import read_parameters
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation.cautions import cautions
+from skillmoe_lib.evaluation.report_folder import out_of_date
 from skillmoe_lib.files import replace_file
 
 FIRST_ROWS = 10
@@ -54,6 +57,7 @@ class Table(NamedTuple):
     numeric: frozenset[str]
     rows: Sequence[Sequence[Any]]
     shown: str
+    outdated: str = ""
 
 
 def write_index(report_dir: Path) -> Path:
@@ -61,12 +65,22 @@ def write_index(report_dir: Path) -> Path:
 
     Shown where there: `summary.csv`; `figures/*.svg|png` with the caption in `figures/<stem>.txt`;
     the first rows of `tables/*.csv`; `tables/batches.csv` by engine; `notebooks/*.ipynb` with their
-    parameters. A file that cannot be read is said to be so and keeps nothing else back.
+    parameters. Cautions stand at the top, and every table and figure made from another version of its
+    input says so. A file that cannot be read is said to be so and keeps nothing else back.
     """
+    try:
+        outdated = {item.file: item.reason for item in out_of_date(report_dir)}
+    except SkillmoeError:  # told among the cautions
+        outdated = {}
     notebooks = [_notebook(path) for path in sorted(report_dir.glob("notebooks/*.ipynb"))]
     summary = _summary(report_dir / "summary.csv")
     figures = [_figure(report_dir, stem) for stem in sorted({p.stem for p in _images(report_dir)})]
+    for figure in figures:
+        reasons = [outdated.get(f"figures/{figure['title_stem']}{kind}") for kind in (".svg", ".png", ".csv")]
+        figure["outdated"] = next(filter(None, reasons), "")
     tables = [_table(p) for p in sorted(report_dir.glob("tables/*.csv")) if p.name != "batches.csv"]
+    tables = [table._replace(outdated=outdated.get(table.href, "")) for table in tables]
+    summary = summary and summary._replace(outdated=outdated.get("summary.csv", ""))
     engines = _engines(report_dir / "tables" / "batches.csv")
     shown = {
         "Summary": summary,
@@ -80,6 +94,8 @@ def write_index(report_dir: Path) -> Path:
         title=f"Report: {report_dir.name}",
         finished=max((n["finished"] for n in notebooks), default=""),
         sections=[name for name, content in shown.items() if content],
+        cautions=cautions(report_dir),
+        flow=base64.b64encode(flow_svg().encode("utf-8")).decode(),
         strips=summary is not None and "" in summary.columns,
         **{name.lower(): content for name, content in shown.items()},
     )
@@ -151,7 +167,7 @@ def _images(report_dir: Path) -> list[Path]:
     return [path for path in report_dir.glob("figures/*") if path.suffix in (".png", ".svg")]
 
 
-def _figure(report_dir: Path, stem: str) -> Mapping[str, Any]:
+def _figure(report_dir: Path, stem: str) -> dict[str, Any]:
     base = report_dir / "figures" / stem
     files = {suffix: base.with_name(stem + suffix) for suffix in (".svg", ".png", ".csv", ".txt")}
     files = {suffix: path for suffix, path in files.items() if path.is_file()}
@@ -160,6 +176,7 @@ def _figure(report_dir: Path, stem: str) -> Mapping[str, Any]:
     caption = files[".txt"].read_text(encoding="utf-8", errors="replace").strip() if ".txt" in files else ""
     return {
         "title": stem.replace("_", " "),
+        "title_stem": stem,
         "data": f"data:image/{'svg+xml' if sharp else 'png'};base64,{data}",
         "caption": caption,
         "links": [f"figures/{path.name}" for suffix, path in files.items() if suffix != ".txt"],
@@ -171,11 +188,11 @@ def _engines(path: Path) -> Table | None:
     columns = ["engine", "model", "devices", "n_requests", "load_s", "generate_s"]
     try:
         frame = pd.read_csv(path)
+        if "this_run" in frame:  # the store may hold loads of other experiments
+            frame = frame[frame["this_run"].astype(bool)]
         groups = frame.groupby(columns[:3], sort=False)
         totals = groups[columns[3:]].sum().assign(n_loads=groups.size()).reset_index()
-        versions = {
-            f"{name} {v}" for text in frame["versions"].dropna() for name, v in json.loads(text).items()
-        }
+        versions = {text for texts in frame["versions"].dropna() for text in texts.split(", ")}
     except (OSError, ValueError, KeyError, AttributeError):
         return None
     columns.insert(3, "n_loads")

@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from skillmoe_lib import pipeline
 from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.experts.pool import Pool
 from skillmoe_lib.pipeline import Session
 from skillmoe_lib.routing.skill_router import SkillRouter
 from skillmoe_lib.seeding import digest
@@ -20,7 +21,7 @@ from skillmoe_lib.studies.paper_tables import Learned
 from skillmoe_lib.studies.variants import AGGREGATORS, Variant
 
 #: What can be varied besides the settings of `SkillRouter`, and the type of its values.
-_OTHER_KINDS: dict[str, type] = {
+OTHER_KINDS: dict[str, type] = {
     "votes": int,
     "validation_size": int,
     "n_experts": int,
@@ -32,17 +33,18 @@ _OTHER_KINDS: dict[str, type] = {
 def settings(
     vary: str,
     values: str,
-    session: Session,
-    questions: pd.DataFrame,
+    pool: Pool,
     router: SkillRouter,
     *,
     votes: int = 5,
     aggregator: str = "task_specific",
+    n_validation: int | None = None,
 ) -> list[Any]:
     """The values as written ("1, 3, 5"), typed and checked; the default first, added where it is missing.
 
     The default is what `router`, `votes`, `aggregator` and the whole pool and validation split say; the
-    keyword model "own" is the pool's, and a threshold of -1 lets everything pass.
+    keyword model "own" is the pool's, and a threshold of -1 lets everything pass. Without `n_validation`
+    (before the questions are read) a validation size is only checked to be positive.
 
     Raises
     ------
@@ -50,11 +52,10 @@ def settings(
         Something that cannot be varied; a value of another type, unknown, or out of range.
     """
     kind, truth = kind_of(vary), {"true": True, "false": False}
-    sizes = {
-        "validation_size": int((questions["split"] == "validation").sum()),
-        "n_experts": len(session.pool.experts),
-    }
-    defaults: dict[str, Any] = router.get_params() | sizes
+    sizes = {"n_experts": len(pool.experts)}
+    if n_validation is not None:
+        sizes["validation_size"] = n_validation
+    defaults: dict[str, Any] = router.get_params() | {"validation_size": 1} | sizes
     defaults |= {"votes": votes, "aggregator": aggregator, "keyword_model": "own"}
     found: list[Any] = [-1.0 if vary == "threshold" and defaults[vary] is None else defaults[vary]]
     for text in (part.strip() for part in values.split(",") if part.strip()):
@@ -64,8 +65,8 @@ def settings(
             what = "true or false" if kind is bool else f"of type {kind.__name__}"
             raise SkillmoeError(f"values of {vary!r} must be {what}, given {text!r}") from error
     allowed: dict[str, Sequence[str]] = {
-        "aggregator": [*AGGREGATORS, *session.pool.experts],
-        "keyword_model": ["own", *session.pool.experts],
+        "aggregator": [*AGGREGATORS, *pool.experts],
+        "keyword_model": ["own", *pool.experts],
     }
     if kind is str and vary not in allowed:
         allowed[vary] = get_args(get_type_hints(SkillRouter.__init__)[vary])
@@ -82,7 +83,7 @@ def settings(
 def kind_of(vary: str) -> type:
     """Type of the values of a setting."""
     router: dict[str, Any] = SkillRouter().get_params() | {"threshold": -1.0}
-    if vary not in (kinds := {name: type(value) for name, value in router.items()} | _OTHER_KINDS):
+    if vary not in (kinds := {name: type(value) for name, value in router.items()} | OTHER_KINDS):
         raise unknown("setting to vary", vary, kinds)
     return kinds[vary]
 

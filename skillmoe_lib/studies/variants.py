@@ -14,6 +14,7 @@ from sklearn.base import clone
 from skillmoe_lib import methods, pipeline, prompts
 from skillmoe_lib.aggregation.votes import read_answer, visible_text, vote
 from skillmoe_lib.errors import unknown
+from skillmoe_lib.evaluation import published
 from skillmoe_lib.experts.pool import Expert, Pool
 from skillmoe_lib.generation import Program
 from skillmoe_lib.methods.lineup import Choice
@@ -22,11 +23,13 @@ from skillmoe_lib.pipeline import Session
 from skillmoe_lib.questions.benchmark import Question
 from skillmoe_lib.routing.skill_router import SkillRouter
 from skillmoe_lib.seeding import generator
-from skillmoe_lib.studies.paper_tables import Learned
+from skillmoe_lib.studies.paper_tables import Learned, choice_beside
 
 #: Who decides: the aggregator chosen on items (METHOD 1.8), the most accurate expert, for each question
 #: the recruited expert of highest suitability, a candidate drawn for each question, or a majority vote.
 AGGREGATORS = ("task_specific", "task_best", "adaptive", "random", "vote")
+#: The published tables that are made of variants.
+TABLES = ("recruiting", "discussion", "aggregators")
 
 
 class Variant(NamedTuple):
@@ -118,6 +121,54 @@ def decider(variant: Variant, slot: pd.DataFrame, pool: Pool, *, seed: int) -> s
 
 
 # -- the variants of the paper's tables ------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """What a table compares: its variants, which of them the others are compared with, and what is left
+    out (name -> reason)."""
+
+    variants: list[Variant]
+    baseline: str
+    left_out: dict[str, str]
+
+
+def plan(
+    table: str,
+    session: Session,
+    questions: pd.DataFrame,
+    ready: Learned,
+    router: SkillRouter,
+    *,
+    seeds: Sequence[int],
+) -> Plan:
+    """The variants of one of `TABLES`; all share what came before the test questions.
+
+    "recruiting": see `recruitings`. "discussion": see `discussions`. "aggregators": every candidate as the
+    aggregator of the whole pipeline, all reading the same chains.
+    """
+    if table == "recruiting":
+        made, left_out = recruitings(session, questions, ready, router, seeds=seeds)
+        return Plan(made, "adaptive", left_out)
+    routes = pipeline.recruit([], router, questions, *ready.tables, seeds=seeds)
+    if table == "discussion":
+        return Plan(discussions(routes, ready.choice), "task_specific, without", {})
+    if table == "aggregators":
+        made = [Variant(name, routes, ready.choice, name) for name in session.pool.aggregators]
+        return Plan(made, ready.choice.aggregator, {})
+    raise unknown("table", table, TABLES)
+
+
+def beside_published(table: str, accuracy: pd.DataFrame, ready: Learned) -> pd.DataFrame:
+    """Our accuracies of one of `TABLES` beside the published figures (`published.beside`), or our choice
+    of aggregator beside the published one (`paper_tables.choice_beside`)."""
+    if table == "aggregators":
+        return choice_beside(ready.examined, ready.choice, accuracy["benchmark"].iloc[0])
+    if table == "discussion":
+        parts = accuracy["method"].str.split(", ", expand=True).set_axis(["aggregator", "discussion"], axis=1)
+        on = ["aggregator", "discussion", "benchmark"]
+        return published.beside(accuracy.join(parts), "discussion_aggregator", on=on)
+    named = accuracy.rename(columns={"method": "variant"})
+    return published.beside(named, "recruiting", on=["variant", "benchmark"])
 
 
 def discussions(routes: pd.DataFrame, choice: Choice) -> list[Variant]:

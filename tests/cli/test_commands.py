@@ -77,8 +77,8 @@ def test_a_wrong_request_is_one_line_before_anything_runs(
 def test_parameters_are_listed_and_nothing_runs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
         "01_a",
-        "  report: str = 'pocket'  folder under reports/",
-        "  k: int = 3              experts a question",
+        "  report: str = 'pocket'  folder under reports/ [a plain folder name (letters, digits, . _ -)]",
+        "  k: int = 3              experts a question [1 to 64]",
     ]
     expected = "\n".join(lines) + "\n"
     assert main(["params", "01_a"]) == 0
@@ -163,6 +163,7 @@ def test_an_interrupt_is_one_line_and_leaves_no_kernel(
     assert "Traceback" not in stderr
     with pytest.raises(ProcessLookupError):
         os.kill(int((project / "kernel").read_text()), 0)
+    assert "interrupted" in (project / "reports" / "pocket" / "index.html").read_text(encoding="utf-8")
     kept = nbformat.read(project / "reports" / "pocket" / "notebooks" / "slow.ipynb", as_version=4)
     assert kept.cells[0].source == "**This run did not finish:** interrupted."
 
@@ -187,6 +188,12 @@ def test_doctor_looks_for_the_models_of_the_chain(
     path.write_text(path.read_text().replace("k: int = 3", "pool: str = 'mine'"))
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out == "ok      pool: mine\n"
+
+
+def test_output_into_a_pipe_that_closes_is_no_error(project: Path) -> None:
+    code = f"{sys.executable} -m skillmoe_lib params chain | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_status_looks_where_it_is_told_or_in_data(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

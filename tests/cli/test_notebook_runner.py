@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from jupyter_client.kernelspec import KernelSpecManager
 
 from skillmoe_lib.cli import notebooks as runner
+from skillmoe_lib.cli.parameters import Parameter, Value, convert, describe_parameters, read_parameters
 from skillmoe_lib.errors import SkillmoeError
 
 Make = Callable[..., Path]
+PLAIN = "a plain folder name (letters, digits, . _ -)"
 PARAMETERS = """report: str = "pocket"  # folder under reports/
 k: int = 3  # experts a question
 threshold: float = 0.5  # cosine, in [-1, 1]
 fast: bool = False  # fewer # questions
-mark: str = "#1"
 """
 
 
@@ -52,15 +53,14 @@ def outputs(path: Path) -> str:
 
 
 def test_parameters_are_read_with_type_default_and_help(make: Make) -> None:
-    found = runner.read_parameters(make("a", "1", parameters=PARAMETERS))
+    found = read_parameters(make("a", "1", parameters=PARAMETERS))
     assert list(found.values()) == [
-        runner.Parameter("report", "str", "pocket", "folder under reports/"),
-        runner.Parameter("k", "int", 3, "experts a question"),
-        runner.Parameter("threshold", "float", 0.5, "cosine, in [-1, 1]"),
-        runner.Parameter("fast", "bool", False, "fewer # questions"),
-        runner.Parameter("mark", "str", "#1", ""),
+        Parameter("report", "str", "pocket", "folder under reports/"),
+        Parameter("k", "int", 3, "experts a question"),
+        Parameter("threshold", "float", 0.5, "cosine, in [-1, 1]"),
+        Parameter("fast", "bool", False, "fewer # questions"),
     ]
-    assert runner.read_parameters(make("b", "k: int = 3")) == {}
+    assert read_parameters(make("b", "k: int = 3")) == {}
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,13 @@ def test_parameters_are_read_with_type_default_and_help(make: Make) -> None:
         "k: int",
         "a: int = b",
         "f()",
+        'mark: str = "#1"',
+        "x: int = y = 3",
     ],
 )
 def test_a_line_of_another_form_is_named(make: Make, line: str) -> None:
     with pytest.raises(SkillmoeError, match=r"parameters cell of bad .*int, float, str, bool") as error:
-        runner.read_parameters(make("bad", parameters=f"ok: int = 1\n{line}"))
+        read_parameters(make("bad", parameters=f"ok: int = 1\n{line}"))
     assert repr(line) in str(error.value)
 
 
@@ -87,13 +89,17 @@ def test_a_file_that_is_no_notebook_is_named(make: Make, text: str) -> None:
     path = make("torn")
     path.write_text(text)
     with pytest.raises(SkillmoeError, match=r"torn\.ipynb is not a notebook"):
-        runner.read_parameters(path)
+        read_parameters(path)
 
 
 def test_parameters_are_described(make: Make) -> None:
-    text = runner.describe_parameters(make("a", parameters="k: int = 3  # experts\nreport: str = 'x'"))
-    assert text == "a\n  k: int = 3         experts\n  report: str = 'x'"
-    assert runner.describe_parameters(make("b")) == "b\n  (no parameters)"
+    text = describe_parameters(make("a", parameters="k: int = 3  # experts\nreport: str = 'x'"))
+    assert text.splitlines() == [
+        "a",
+        "  k: int = 3         experts [1 to 64]",
+        "  report: str = 'x'   [a plain folder name (letters, digits, . _ -)]",
+    ]
+    assert describe_parameters(make("b")) == "b\n  (no parameters)"
 
 
 def test_notebooks_are_found_by_stem_path_and_chain(make: Make) -> None:
@@ -106,6 +112,21 @@ def test_notebooks_are_found_by_stem_path_and_chain(make: Make) -> None:
         paths["01_a"],
         paths["assignments/03_c"],
     ]
+
+
+def test_a_stem_is_found_in_any_folder_and_the_chain_in_its_own(make: Make) -> None:
+    names = ["paper/table_main", "chain/02_b", "chain/01_a", "assignments/01_a", "assignments/03_c"]
+    paths = {name: make(name) for name in names}
+    assert runner.find_notebooks(["chain"]) == [paths["chain/01_a"], paths["chain/02_b"]]
+    assert runner.find_notebooks(["table_main", "assignments/01_a", "03_c"]) == [
+        paths["paper/table_main"],
+        paths["assignments/01_a"],
+        paths["assignments/03_c"],
+    ]
+    with pytest.raises(
+        SkillmoeError, match="one of 02_b, 03_c, assignments/01_a, chain, chain/01_a, table_main"
+    ):
+        runner.find_notebooks(["01_a"])  # which of the two?
 
 
 def test_an_unknown_notebook_is_refused_with_the_known_ones(make: Make) -> None:
@@ -126,14 +147,22 @@ def test_a_parameter_goes_to_the_notebooks_that_have_it(make: Make, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("kk", "3", "unknown parameter of a 'kk': it must be one of fast, k, mark, report, threshold"),
+        ("kk", "3", "unknown parameter of a 'kk': it must be one of fast, k, report, threshold"),
         ("k", "three", "parameter 'k' of a must be an int (default 3), got 'three'"),
         ("k", "3.0", "parameter 'k' of a must be an int (default 3), got '3.0'"),
         ("k", "", "parameter 'k' of a must be an int (default 3), got ''"),
         ("threshold", "nan", "parameter 'threshold' of a must be a finite float (default 0.5), got 'nan'"),
         ("fast", "1", "parameter 'fast' of a must be true or false (default False), got '1'"),
-        ("report", "../x", "report must be a plain folder name (letters, digits, . _ -), got '../x'"),
-        ("report", "..", "report must be a plain folder name (letters, digits, . _ -), got '..'"),
+        (
+            "report",
+            "../x",
+            "parameter 'report' of a must be a plain folder name (letters, digits, . _ -), got '../x'",
+        ),
+        (
+            "report",
+            "..",
+            "parameter 'report' of a must be a plain folder name (letters, digits, . _ -), got '..'",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_refused(make: Make, name: str, text: str, message: str) -> None:
@@ -154,9 +183,9 @@ def test_one_notebook_never_replaces_another(make: Make, tmp_path: Path) -> None
 @given(
     value=st.one_of(st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.text())
 )
-def test_what_is_given_as_text_comes_back(value: runner.Value) -> None:
-    parameter = runner.Parameter("x", type(value).__name__, value, "")
-    back = runner._convert(parameter, str(value), "a")
+def test_what_is_given_as_text_comes_back(value: Value) -> None:
+    parameter = Parameter("x", type(value).__name__, value, "")
+    back = convert(parameter, str(value), "a")
     assert back == value
     assert type(back) is type(value)
 
@@ -249,3 +278,5 @@ def test_a_report_folder_that_cannot_be_made_is_named(make: Make, tmp_path: Path
         runner.NotebookFailed, match=r"cannot write reports/a/notebooks/a\.ipynb: Not a directory"
     ):
         runner.execute(jobs, stderr=io.StringIO())
+    with pytest.raises(SkillmoeError, match="cannot write reports to reports/a: Not a directory"):
+        runner.make_jobs([tmp_path / "notebooks" / "a.ipynb"], {})

@@ -3,10 +3,14 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
+from skillmoe_lib.cli.flow import flow_svg
 from skillmoe_lib.cli.report import _cell, write_index
+from skillmoe_lib.evaluation import figures
+from skillmoe_lib.evaluation.report_folder import ReportFolder
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><circle r="4"/></svg>'
@@ -32,7 +36,7 @@ def report(tmp_path: Path) -> Path:
     (folder / "tables" / "texts.csv").write_text(f'question_id,text,n\nq,"{EVIL}",\n{rows}\n')
     (folder / "tables" / "batches.csv").write_text(
         "batch_id,model,engine,n_requests,load_s,generate_s,devices,versions\n"
-        'a,m1,vllm,10,1.5,4,1,"{""vllm"": ""0.32.0""}"\nb,m1,vllm,20,1.5,6,1,"{""vllm"": ""0.32.0""}"\n'
+        'a,m1,vllm,10,1.5,4,1,"vllm 0.32.0, torch 2.13.0"\nb,m1,vllm,20,1.5,6,1,vllm 0.32.0\n'
     )
     notebook = executed("k: int = 3  # experts", parameters={"k": 4})
     nbformat.write(notebook, folder / "notebooks" / "01_a.ipynb")
@@ -116,8 +120,11 @@ def test_engines_are_summed_by_model(report: Path) -> None:
         ["engine", "model", "devices", "n_loads", "n_requests", "load_s", "generate_s"],
         ["vllm", "m1", "1", "2", "30", "3", "10"],
     ]
-    assert "Versions: vllm 0.32.0." in page
+    assert "Versions: torch 2.13.0, vllm 0.32.0." in page
     assert "<h3>batches</h3>" not in page
+    path = report / "tables" / "batches.csv"
+    pd.read_csv(path).assign(this_run=[True, False]).to_csv(path, index=False)
+    assert rows_of(write_index(report).read_text(encoding="utf-8"), 'id="engines"')[1][3] == "1"
 
 
 def test_notebooks_have_all_parameters_and_their_state(report: Path) -> None:
@@ -151,6 +158,31 @@ def test_a_notebooks_page_keeps_text_and_tables(report: Path) -> None:
     assert "a script" in page
     assert "<code>a &lt; b</code>" in page
     assert "p {}" not in page
+
+
+def test_cautions_and_what_is_out_of_date_stand_at_the_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
+    first = ReportFolder("r", notebook="05_recruit")
+    first.write(pd.DataFrame({"k": [3]}), "drawn")
+    second = ReportFolder("r", notebook="06_methods")
+    second.write(second.read("drawn"), "loads")
+    chart = second.draw(figures.blank_chart(1, 1, ""), pd.DataFrame({"k": [3]}), "by_k")
+    assert "Out of date" not in write_index(first.path).read_text(encoding="utf-8")
+    first.write(pd.DataFrame({"k": [5]}), "drawn")
+    second.leave_out({"moa": f"<b>{type(chart).__name__}"})
+    page = write_index(first.path).read_text(encoding="utf-8")
+    top = page.partition("<nav>")[0]
+    assert "This page mixes runs: loads, by_k are out of date" in top
+    assert "Run 06_methods again." in top
+    assert "Left out: moa &lt;b&gt;Chart." in top
+    assert page.count("Out of date: made from another version of tables/drawn.csv.") == 2
+
+
+def test_the_page_shows_the_flow(report: Path) -> None:
+    page = write_index(report).read_text(encoding="utf-8")
+    assert base64.b64encode(flow_svg().encode()).decode() in page
 
 
 def test_failures_stand_at_the_top(report: Path) -> None:

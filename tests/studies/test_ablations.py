@@ -51,20 +51,20 @@ def changed(before, vary, value, **options):
     ],
 )
 def test_values_are_typed_and_the_default_is_first(before, vary, text, values):
-    session, questions, _, router = before
-    found = ablations.settings(vary, text, session, questions, router)
+    session, _, _, router = before
+    found = ablations.settings(vary, text, session.pool, router, n_validation=8)
     assert found == values
     assert set(map(type, found)) == {ablations.kind_of(vary)}
 
 
 def test_the_default_is_what_the_rest_of_the_run_has(before):
-    session, questions, *_ = before
+    session, *_ = before
     router = SkillRouter(k=2, threshold=0.3)
     for vary, default in {"k": 2, "threshold": 0.3, "votes": 7, "aggregator": "vote"}.items():
-        found = ablations.settings(vary, "", session, questions, router, votes=7, aggregator="vote")
+        found = ablations.settings(vary, "", session.pool, router, votes=7, aggregator="vote")
         assert found == [default]
     for vary in router.get_params():
-        assert len(ablations.settings(vary, "", session, questions, router)) == 1
+        assert len(ablations.settings(vary, "", session.pool, router, n_validation=8)) == 1
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,17 @@ def test_the_default_is_what_the_rest_of_the_run_has(before):
     ],
 )
 def test_a_wrong_value_is_named_before_anything_runs(before, vary, text, message):
-    session, questions, _, router = before
+    session, _, _, router = before
     session.engine.requests.clear()
     with pytest.raises(SkillmoeError, match=message):
-        ablations.settings(vary, text, session, questions, router)
+        ablations.settings(vary, text, session.pool, router, n_validation=8)
     assert session.engine.requests == []
 
 
 def test_an_unknown_aggregator_is_named_whatever_is_varied(before):
-    session, questions, _, router = before
+    session, _, _, router = before
     with pytest.raises(SkillmoeError, match="unknown aggregator 'eve'"):
-        ablations.settings("k", "1", session, questions, router, aggregator="eve")
+        ablations.settings("k", "1", session.pool, router, aggregator="eve")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_unknown_aggregator_is_named_whatever_is_varied(before):
 )
 def test_the_default_value_changes_nothing(before, vary):
     session, questions, ready, router = before
-    (default,) = ablations.settings(vary, "", session, questions, router)
+    (default,) = ablations.settings(vary, "", session.pool, router, n_validation=8)
     found = changed(before, vary, default)
     routes = pipeline.recruit([], ROUTER, questions, *ready.tables, seeds=[0])
     assert found.name == f"{vary} = {default}"

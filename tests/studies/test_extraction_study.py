@@ -180,11 +180,12 @@ def test_every_extractor_is_within_the_interval(recorded: pd.DataFrame) -> None:
     assert (joined["accuracy"] <= joined["high_bound"]).all()
 
 
-def test_notebook_runs_on_recorded_texts(tmp_path: Path) -> None:
+def test_notebook_runs_on_recorded_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not RECORDED.is_dir():
         pytest.skip("../shared is absent: the notebook has no texts to audit")
     import papermill
 
+    monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
     papermill.execute_notebook(
         ROOT / "notebooks" / "studies" / "audit_extraction.ipynb",
         tmp_path / "executed.ipynb",

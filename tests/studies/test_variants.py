@@ -181,3 +181,34 @@ def test_a_pool_of_two_keeps_what_it_can(tmp_path):
     made, left_out = variants.recruitings(session, world.QUESTIONS, found, SkillRouter(), seeds=[0])
     assert [variant.name for variant in made] == ["adaptive", "random_aggregator", "majority_vote"]
     assert left_out["random_experts"] == "needs 3 experts; the pool has 2"
+
+
+# -- the published tables ------------------------------------------------------------------------
+
+
+def test_each_table_has_its_variants_and_its_baseline(ready):
+    session, learned = ready
+    plans = {
+        table: variants.plan(table, session, world.QUESTIONS, learned, SkillRouter(), seeds=[0])
+        for table in variants.TABLES
+    }
+    for plan in plans.values():
+        assert plan.baseline in {variant.name for variant in plan.variants}
+    assert {v.aggregator for v in plans["aggregators"].variants} == set(session.pool.aggregators)
+    assert plans["aggregators"].baseline == learned.choice.aggregator
+    assert len(plans["discussion"].variants) == 8
+    assert plans["recruiting"].left_out == {"top_5": "needs 5 experts; the pool has 4"}
+    with pytest.raises(SkillmoeError, match="unknown table 'main'"):
+        variants.plan("main", session, world.QUESTIONS, learned, SkillRouter(), seeds=[0])
+
+
+def test_each_table_is_set_beside_its_own_published_figures(ready):
+    _, learned = ready
+    row = {"benchmark": "gpqa", "accuracy": 0.5, "low": 0.4, "high": 0.6, "n_questions": 100}
+    one = variants.beside_published("recruiting", pd.DataFrame([{"method": "adaptive", **row}]), learned)
+    assert one["published"].tolist() == pytest.approx([0.5778])
+    method = "task_specific, without"
+    two = variants.beside_published("discussion", pd.DataFrame([{"method": method, **row}]), learned)
+    assert two[["aggregator", "discussion"]].to_numpy().tolist() == [["task_specific", "without"]]
+    three = variants.beside_published("aggregators", pd.DataFrame([{"method": "x", **row}]), learned)
+    assert three["chosen"].tolist() == [learned.choice.aggregator]

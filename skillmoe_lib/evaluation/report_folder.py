@@ -1,0 +1,198 @@
+"""A folder under `reports/`, as a notebook reads and writes it, and which of its files are out of date.
+
+Every file that a notebook writes gets an entry in the report's `provenance.json`: its digest, the notebook,
+that notebook's parameters, the version of this library, and the digest of every table that the notebook had
+read before. A table that is later rewritten with other content has another digest, so whatever was made from
+the earlier one is found by comparing digests, never by the clock.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from skillmoe_lib import paths, tables
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation import figures
+from skillmoe_lib.methods.lineup import Choice
+
+Drawn = TypeVar("Drawn", bound=Figure)
+NOTE = "provenance.json"
+#: Tables with a schema are kept as parquet, all others as CSV.
+SCHEMAS: Mapping[str, Any] = {
+    "questions": tables.QUESTIONS,
+    "skills": tables.SKILLS,
+    "skills_test": tables.SKILLS,
+    "scores_validation": tables.SCORES,
+    "scores_test": tables.SCORES,
+    "profiles": tables.PROFILES,
+    "routes": tables.ROUTES,
+    "results": tables.RESULTS,
+}
+
+
+class ReportFolder:
+    """`reports/NAME` for one notebook: reads its tables, writes others, and notes what came from what.
+
+    `parameters` are the notebook's own, as far as its tables depend on them.
+    """
+
+    def __init__(self, name: str, /, *, notebook: str, **parameters: Any) -> None:
+        self.path = paths.report_folder(name)
+        self._about = {"notebook": notebook, **parameters}
+        self._inputs: dict[str, str] = {}
+        note = read_note(self.path)
+        note["left_out"].pop(notebook, None)
+        _write_note(self.path, note)
+
+    def read(self, name: str) -> pd.DataFrame:
+        """A table of this report by its name: a `SkillmoeError` where no notebook has written it."""
+        file = _file(name)
+        if name in SCHEMAS:
+            frame = tables.read(self.path / file, SCHEMAS[name])
+        elif (self.path / file).is_file():
+            frame = pd.read_csv(self.path / file)
+        else:
+            raise SkillmoeError(f"no table {name!r} at {self.path / file}: run the notebook that writes it")
+        self._inputs[file] = digest(self.path / file)
+        return frame
+
+    def write(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Write a table (parquet where it has a schema, else CSV) and hand it back to be shown."""
+        file = _file(name)
+        if name in SCHEMAS:
+            tables.write(frame, self.path / file, SCHEMAS[name], {**self._about, "inputs": self._inputs})
+        else:
+            text = frame.to_csv(index=False, lineterminator="\n")
+            tables.replace_file(self.path / file, text.encode("utf-8"))
+        self._noted(file)
+        return frame
+
+    def read_choice(self) -> Choice:
+        """What validation decided, as `write_choice` left it."""
+        path = self.path / _file("choice")
+        if not path.is_file():
+            raise SkillmoeError(f"no choice at {path}: run the notebook 04_aggregator first")
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        self._inputs[_file("choice")] = digest(path)
+        return Choice(**{**fields, "ranking": tuple(fields["ranking"])})
+
+    def write_choice(self, choice: Choice) -> Choice:
+        """Write what validation decided, as JSON."""
+        text = json.dumps(asdict(choice), indent=1) + "\n"
+        tables.replace_file(self.path / _file("choice"), text.encode("utf-8"))
+        self._noted(_file("choice"))
+        return choice
+
+    def draw(self, chart: Drawn, data: pd.DataFrame, name: str) -> Drawn:
+        """Save a figure with the data that it shows, and hand it back to be shown."""
+        written = figures.save_figure(chart, data, self.path / "figures" / name)
+        self._noted(*(path.relative_to(self.path).as_posix() for path in written))
+        return chart
+
+    def leave_out(self, reasons: Mapping[str, str]) -> None:
+        """Say what this notebook leaves out, and why, here and at the top of the report's page."""
+        for name, reason in reasons.items():
+            print(f"left out: {name} {reason}")
+        note = read_note(self.path)
+        note["left_out"].setdefault(self._about["notebook"], {}).update(reasons)
+        _write_note(self.path, note)
+
+    def remove(self, name: str) -> None:
+        """Delete a table and the figure of that name, which an earlier run may have left."""
+        note = read_note(self.path)
+        for path in (self.path / _file(name), *self.path.glob(f"figures/{name}.*")):
+            path.unlink(missing_ok=True)
+            note["files"].pop(path.relative_to(self.path).as_posix(), None)
+        _write_note(self.path, note)
+
+    def _noted(self, *files: str) -> None:
+        note = read_note(self.path)
+        for file in files:
+            entry = {"digest": digest(self.path / file), "inputs": dict(self._inputs)}
+            note["files"][file] = {**entry, "version": _version(), **self._about}
+        _write_note(self.path, note)
+
+
+class OutOfDate(NamedTuple):
+    """A file of a report that no longer fits what it was made from, who wrote it, and why."""
+
+    file: str
+    notebook: str
+    reason: str
+
+
+def out_of_date(folder: Path) -> list[OutOfDate]:
+    """Files of a report made from another version of an input than the one that lies there now.
+
+    A file is also out of date if one of its inputs is, or if it was changed after its notebook wrote it.
+    In the order in which they were first written, so an input comes before what was made from it.
+    """
+    files = read_note(folder)["files"]
+    inputs = {name for entry in files.values() for name in entry["inputs"]}
+    now = {name: digest(folder / name) for name in {*files, *inputs} if (folder / name).is_file()}
+    found: dict[str, OutOfDate] = {}
+    n_before = -1
+    while len(found) > n_before:  # until nothing more follows from what was found
+        n_before = len(found)
+        for name, entry in files.items():
+            if name in now and name not in found and (reason := _reason(name, entry, now, found)):
+                found[name] = OutOfDate(name, entry["notebook"], reason)
+    return [found[name] for name in files if name in found]
+
+
+def _reason(
+    name: str, entry: Mapping[str, Any], now: Mapping[str, str], found: Mapping[str, OutOfDate]
+) -> str:
+    for other, then in entry["inputs"].items():
+        if other not in now:
+            return f"its input {other} is gone"
+        if now[other] != then:
+            return f"made from another version of {other}"
+        if other in found:
+            return f"its input {other} is out of date"
+    return "changed after its notebook wrote it" if now[name] != entry["digest"] else ""
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """What `provenance.json` says: "files" (name -> entry) and "left_out" (notebook -> name -> reason)."""
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        return {"files": dict(note["files"]), "left_out": dict(note["left_out"])}
+    except FileNotFoundError:
+        return {"files": {}, "left_out": {}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SkillmoeError(
+            f"{folder / NOTE} cannot be read ({error}): delete it and run the notebooks again"
+        ) from error
+
+
+def _write_note(folder: Path, note: Mapping[str, Any]) -> None:
+    text = json.dumps(note, indent=1, default=str) + "\n"
+    tables.replace_file(folder / NOTE, text.encode("utf-8"))
+
+
+def digest(path: Path) -> str:
+    """Digest of a file's bytes (SHA-256, 32 hexadecimal digits)."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def _file(name: str) -> str:
+    """Where a table of that name lies, from the report's folder."""
+    if name == "summary":
+        return "summary.csv"
+    suffix = "parquet" if name in SCHEMAS else "json" if name == "choice" else "csv"
+    return f"tables/{name}.{suffix}"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("skillmoe")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
