@@ -134,6 +134,23 @@ def choose(scores: pd.DataFrame, examined: Examined) -> Choice:
     return Choice(order, aggregator)
 
 
+def preset_router(
+    preset: str, *, k: int = 3, formula: str = "preset", temperature: float = -1.0, trim: float = -1.0
+) -> SkillRouter:
+    """The router that a preset stands for, before anything is chosen on validation.
+
+    `formula` other than "preset", and a `temperature` or `trim` of 0 or more, replace the preset's.
+    """
+    settings = dict(find_preset(preset).router)
+    if formula != "preset":
+        settings["formula"] = formula
+    if temperature >= 0:
+        settings["temperature"] = temperature
+    if trim >= 0:
+        settings["trim"] = trim
+    return SkillRouter(k, **settings)
+
+
 class Recruiting(NamedTuple):
     """The router of a preset, unfitted, and the trials by which validation chose its settings (`tuning`;
     without rows where the preset leaves nothing to choose)."""
@@ -155,18 +172,10 @@ def choose_router(
 ) -> Recruiting:
     """The router that a preset stands for, its temperature and prior chosen on validation if it says so.
 
-    `formula` other than "preset", and a `temperature` or `trim` of 0 or more, replace the preset's.
+    Arguments as of `preset_router`.
     """
-    chosen = find_preset(preset)
-    settings = dict(chosen.router)
-    if formula != "preset":
-        settings["formula"] = formula
-    if temperature >= 0:
-        settings["temperature"] = temperature
-    if trim >= 0:
-        settings["trim"] = trim
-    router = SkillRouter(k, **settings)
-    if not chosen.tuned or router.formula != "fixed" or temperature >= 0:
+    router = preset_router(preset, k=k, formula=formula, temperature=temperature, trim=trim)
+    if not find_preset(preset).tuned or router.formula != "fixed" or temperature >= 0:
         return Recruiting(router, pd.DataFrame(columns=list(tuning.COLUMNS)))
     tuned = tuning.choose_settings(router, split_of(questions, all_skills)["validation"], scores)
     return Recruiting(router.set_params(**tuned.settings), tuned.trials)

@@ -19,9 +19,7 @@ ASK = "Think step by step."
 def test_presets_are_found_by_name():
     assert set(PRESETS) == {"paper", "released", "skillmoe"}
     assert find_preset("paper") is PAPER
-    with pytest.raises(
-        SkillmoeError, match="unknown preset 'papre': it must be one of paper, rel"
-    ):
+    with pytest.raises(SkillmoeError, match="unknown preset 'papre': it must be one of paper, rel"):
         find_preset("papre")
 
 

@@ -18,8 +18,9 @@ from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts.pool import load_pool
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.paths import project_root
-from skillmoe_lib.pipeline import check_question, skill_router
+from skillmoe_lib.pipeline import check_question, preset_router
 from skillmoe_lib.pocket.pool import KINDS, SCHOOLS, Pupil, check_pupil
+from skillmoe_lib.presets import PRESETS
 from skillmoe_lib.questions import benchmark as benchmarks
 from skillmoe_lib.routing.skill_router import Formula, SkillRouter
 from skillmoe_lib.studies import ablations, variants
@@ -158,9 +159,11 @@ ALLOWED: Mapping[str, Rule] = {
     "min_votes": within(1, 100, ", and no more than votes"),
     "max_chars": within(1, 200),
     "k": within(1, 64),
-    "formula": one_of(get_args(Formula)),
-    "temperature": Rule("above 0, to 100", lambda value: 0 < value <= 100),
-    "trim": Rule("0 to below 1, or -1 for the pool's", lambda value: -1 <= value < 1),
+    "preset": one_of(PRESETS),
+    "formula": one_of(["preset", *get_args(Formula)]),
+    "temperature": Rule("above 0, to 100, or -1 for the preset's", lambda v: v == -1 or 0 < v <= 100),
+    "trim": Rule("0 to below 1, or -1 for the preset's", lambda value: value == -1 or 0 <= value < 1),
+    "budget": within(1, 1000),
     "prior": within(0, 10_000),
     "threshold": within(-1, 1),
     "methods": Rule("all, or names of methods separated by commas", lambda value: bool(value.strip())),
@@ -243,7 +246,9 @@ def _check_methods(values: Mapping[str, Any], given: set[str]) -> None:
 
 def _check_ablation(values: Mapping[str, Any]) -> None:
     pool = load_pool(values["pool"], locate=False)
-    router = skill_router(pool, **{name: values[name] for name in ("k", "formula", "temperature", "trim")})
+    router = preset_router(
+        **{name: values[name] for name in ("preset", "k", "formula", "temperature", "trim")}
+    )
     found = ablations.settings(
         values["vary"], values["values"], pool, router, votes=values["votes"], aggregator=values["aggregator"]
     )

@@ -6,7 +6,6 @@ security policy) before it is written.
 """
 
 import base64
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

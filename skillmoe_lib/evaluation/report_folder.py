@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from skillmoe_lib import paths, tables
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import figures
+from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 
 Drawn = TypeVar("Drawn", bound=Figure)
@@ -35,6 +36,11 @@ SCHEMAS: Mapping[str, Any] = {
     "routes": tables.ROUTES,
     "results": tables.RESULTS,
 }
+
+
+_SCHEMA_COLUMNS = {column for schema in SCHEMAS.values() for column in schema.columns}
+#: What is kept as JSON: what validation decided, before and after recruiting's own choices.
+CHOICES = ("choice", "decided")
 
 
 class ReportFolder:
@@ -64,8 +70,12 @@ class ReportFolder:
         return frame
 
     def write(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Write a table (parquet where it has a schema, else CSV) and hand it back to be shown."""
+        """Write a table (parquet where it has a schema, else CSV) and hand it back to be shown.
+
+        Rows of methods get their labels and the preset they were run with.
+        """
         file = _file(name)
+        frame = self.named(frame)
         if name in SCHEMAS:
             tables.write(frame, self.path / file, SCHEMAS[name], {**self._about, "inputs": self._inputs})
         else:
@@ -74,24 +84,35 @@ class ReportFolder:
         self._noted(file)
         return frame
 
-    def read_choice(self) -> Choice:
-        """What validation decided, as `write_choice` left it."""
-        path = self.path / _file("choice")
+    def named(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame with labels beside names of methods, and with the preset; as it was if it has none."""
+        if "method" not in frame or set(frame.columns) <= _SCHEMA_COLUMNS:
+            return frame
+        frame = lineup.labelled(frame)
+        if "preset" in self._about and "preset" not in frame:
+            frame = frame.assign(preset=self._about["preset"])
+        return frame
+
+    def read_choice(self, name: str = "choice") -> Choice:
+        """What validation decided, as `write_choice` left it under this name."""
+        path = self.path / _file(name)
         if not path.is_file():
-            raise SkillmoeError(f"no choice at {path}: run the notebook 04_aggregator first")
+            notebook = {"choice": "04_aggregator"}.get(name, "05_recruit")
+            raise SkillmoeError(f"no {name} at {path}: run the notebook {notebook} first")
         fields = json.loads(path.read_text(encoding="utf-8"))
-        self._inputs[_file("choice")] = digest(path)
+        self._inputs[_file(name)] = digest(path)
         return Choice(**{**fields, "ranking": tuple(fields["ranking"])})
 
-    def write_choice(self, choice: Choice) -> Choice:
+    def write_choice(self, choice: Choice, name: str = "choice") -> Choice:
         """Write what validation decided, as JSON."""
         text = json.dumps(asdict(choice), indent=1) + "\n"
-        tables.replace_file(self.path / _file("choice"), text.encode("utf-8"))
-        self._noted(_file("choice"))
+        tables.replace_file(self.path / _file(name), text.encode("utf-8"))
+        self._noted(_file(name))
         return choice
 
     def draw(self, chart: Drawn, data: pd.DataFrame, name: str) -> Drawn:
         """Save a figure with the data that it shows, and hand it back to be shown."""
+        data = self.named(data)
         written = figures.save_figure(chart, data, self.path / "figures" / name)
         self._noted(*(path.relative_to(self.path).as_posix() for path in written))
         return chart
@@ -187,7 +208,7 @@ def _file(name: str) -> str:
     """Where a table of that name lies, from the report's folder."""
     if name == "summary":
         return "summary.csv"
-    suffix = "parquet" if name in SCHEMAS else "json" if name == "choice" else "csv"
+    suffix = "parquet" if name in SCHEMAS else "json" if name in CHOICES else "csv"
     return f"tables/{name}.{suffix}"
 
 

@@ -17,7 +17,7 @@ from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 
 #: Methods that figures draw apart: bounds, which no choice on validation can reach, and controls.
-GROUPS = {**dict.fromkeys(lineup.BOUNDS, "bound"), **dict.fromkeys(lineup.CONTROLS, "control")}
+GROUPS = lineup.groups()
 _COSTS = ["calls", "prompt_tokens", "output_tokens", "device_seconds"]
 
 
@@ -107,7 +107,7 @@ def costs(folder: ReportFolder, summary: pd.DataFrame) -> Costs:
 
     Bounds are left out: nothing can run them.
     """
-    table = summary[~summary["method"].isin(lineup.BOUNDS)].copy()
+    table = folder.named(summary[~summary["method"].isin(lineup.BOUNDS)].copy())
     table[_COSTS] = table[_COSTS].astype(float).div(table["n_questions"], axis=0)
     against = folder.draw(figures.accuracy_cost(table, groups=GROUPS), table, "accuracy_cost")
     return Costs(table, against, folder.draw(figures.calls_tokens(table), table, "calls_tokens"))

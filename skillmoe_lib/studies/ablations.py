@@ -13,7 +13,8 @@ from sklearn.base import clone
 
 from skillmoe_lib import pipeline
 from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.experts.pool import Pool
+from skillmoe_lib.experts.pool import Pool, read_examples
+from skillmoe_lib.paths import project_files
 from skillmoe_lib.pipeline import Session
 from skillmoe_lib.routing.skill_router import SkillRouter
 from skillmoe_lib.seeding import digest
@@ -27,6 +28,7 @@ OTHER_KINDS: dict[str, type] = {
     "n_experts": int,
     "aggregator": str,
     "keyword_model": str,
+    "keyword_examples": str,
 }
 
 
@@ -56,7 +58,7 @@ def settings(
     if n_validation is not None:
         sizes["validation_size"] = n_validation
     defaults: dict[str, Any] = router.get_params() | {"validation_size": 1} | sizes
-    defaults |= {"votes": votes, "aggregator": aggregator, "keyword_model": "own"}
+    defaults |= {"votes": votes, "aggregator": aggregator, "keyword_model": "own", "keyword_examples": "own"}
     found: list[Any] = [-1.0 if vary == "threshold" and defaults[vary] is None else defaults[vary]]
     for text in (part.strip() for part in values.split(",") if part.strip()):
         try:
@@ -67,6 +69,7 @@ def settings(
     allowed: dict[str, Sequence[str]] = {
         "aggregator": [*AGGREGATORS, *pool.experts],
         "keyword_model": ["own", *pool.experts],
+        "keyword_examples": ["own", *project_files("data/examples", "*.yaml")],
     }
     if kind is str and vary not in allowed:
         allowed[vary] = get_args(get_type_hints(SkillRouter.__init__)[vary])
@@ -104,7 +107,8 @@ def vary_setting(
     """The pipeline with one setting changed, to a value of `settings`.
 
     votes: passes of the keyword model (a word is kept from two passes on, of one pass from one on).
-    keyword_model: an expert's weights, asked with the prompt of the pool's own. validation_size: of so
+    keyword_model: an expert's weights, asked with the prompt of the pool's own. keyword_examples: its worked
+    examples, by the name of their file. validation_size: of so
     many validation questions everything is learned again (profiles, vocabulary, ranking, aggregator); a
     larger size holds the questions of a smaller one. n_experts: recruiting among the so many experts most
     accurate on validation, the aggregator unchanged. Everything else is a setting of `SkillRouter`.
@@ -113,6 +117,8 @@ def vary_setting(
         ready = _named_again(session, questions, ready, votes=value, seed=seed)
     elif vary == "keyword_model":
         ready = _named_again(_asking(session, value), questions, ready, votes=votes, seed=seed)
+    elif vary == "keyword_examples":
+        ready = _named_again(_shown(session, value), questions, ready, votes=votes, seed=seed)
     elif vary == "validation_size":
         ready = _learned_from(questions, ready, value, seed=seed)
     elif vary == "n_experts":
@@ -131,6 +137,14 @@ def _asking(session: Session, name: str) -> Session:
     if name == "own":
         return session
     other = replace(session.pool.keyword_expert, model=session.pool.experts[name].model)
+    return session._replace(pool=replace(session.pool, keyword_expert=other))
+
+
+def _shown(session: Session, name: str) -> Session:
+    """The session with other worked examples for the pool's keyword model."""
+    if name == "own":
+        return session
+    other = replace(session.pool.keyword_expert, examples=read_examples(name))
     return session._replace(pool=replace(session.pool, keyword_expert=other))
 
 

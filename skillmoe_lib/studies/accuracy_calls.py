@@ -9,12 +9,31 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from skillmoe_lib import pipeline
 from skillmoe_lib.evaluation import results
 from skillmoe_lib.evaluation.intervals import accuracy_table
+from skillmoe_lib.evaluation.report_folder import ReportFolder
 from skillmoe_lib.questions import Question
 from skillmoe_lib.routing import GlobalTopK, belief
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
+
+
+def of_report(folder: ReportFolder) -> pd.DataFrame:
+    """The `curves` of a report, from its tables."""
+    asked = folder.read("questions")
+    named, choice = (
+        pipeline.split_of(asked, folder.read("skills"))["validation"],
+        folder.read_choice("decided"),
+    )
+    return curves(
+        pipeline.split(asked, "test"),
+        folder.read("skills_test"),
+        named,
+        folder.read("scores_validation"),
+        folder.read("scores_test"),
+        open_answers=folder.read_choice("decided").open_answers,
+    )
 
 
 def curves(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 
 from skillmoe_lib import pipeline
 from skillmoe_lib.errors import SkillmoeError
@@ -20,7 +19,6 @@ from skillmoe_lib.evaluation.intervals import Interval
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.pipeline import Competed, Examined, Session
-from skillmoe_lib.routing.skill_router import SkillRouter
 
 
 class Learned(NamedTuple):
@@ -61,18 +59,20 @@ def full_experiment(
     session: Session,
     questions: pd.DataFrame,
     names: Sequence[str],
-    router: SkillRouter,
     *,
     seeds: Sequence[int],
     seed: int = 0,
     votes: int = 5,
+    budget: float = 3.0,
+    **recruiting: Any,
 ) -> Experiment:
-    """Every step of METHOD section 1 and the methods `names` on test, in one scheduled run.
+    """Every step of the method and the methods `names` on test, in one scheduled run.
 
-    Everything before recruiting has the one `seed`; recruiting and test are repeated for `seeds`.
+    Everything before recruiting has the one `seed`; recruiting and test are repeated for `seeds`. `budget`
+    is that of sequential recruiting; `recruiting` goes to `pipeline.choose_router` (preset, k ...).
     """
     ready = learn_from_validation(session, questions, seed=seed, votes=votes)
-    return _on_test(session, questions, ready, names, router, seeds=seeds)
+    return _on_test(session, questions, ready, names, seeds=seeds, budget=budget, recruiting=recruiting)
 
 
 def _on_test(
@@ -80,13 +80,27 @@ def _on_test(
     questions: pd.DataFrame,
     ready: Learned,
     names: Sequence[str],
-    router: SkillRouter,
     *,
     seeds: Sequence[int],
+    budget: float,
+    recruiting: Mapping[str, Any],
 ) -> Experiment:
+    preset = recruiting.get("preset", "paper")
+    others = {name: value for name, value in recruiting.items() if name != "preset"}
+    router = pipeline.choose_router(preset, questions, ready.skills, ready.scores, **others).router
+    if set(names) & {"sequential", "sequential_without_skills"}:
+        stopping = pipeline.choose_stopping(
+            ready.choice, questions, ready.skills, ready.scores, budget=budget
+        )
+        ready = ready._replace(choice=stopping.choice)
     routes = pipeline.recruit(names, router, questions, *ready.tables, seeds=seeds)
     done = pipeline.compete(session, names, questions, routes, ready.choice, seeds=seeds)
     return Experiment(ready, routes, done)
+
+
+def of_preset(beside: pd.DataFrame, preset: str) -> pd.DataFrame:
+    """What stands beside published figures, its verdicts kept for the preset "paper" alone."""
+    return beside if preset == "paper" else beside.assign(verdict="another preset")
 
 
 # -- several benchmarks ---------------------------------------------------------------------------
@@ -96,11 +110,12 @@ def several_benchmarks(
     session: Session,
     benchmarks: Mapping[str, pd.DataFrame],
     names: Sequence[str],
-    router: SkillRouter,
     *,
     seeds: Sequence[int],
     seed: int = 0,
     votes: int = 5,
+    budget: float = 3.0,
+    **recruiting: Any,
 ) -> dict[str, Experiment]:
     """`full_experiment` on each benchmark (its Questions table), with one `best_single` for them all.
 
@@ -115,7 +130,9 @@ def several_benchmarks(
     found = {}
     for name, ready in learned.items():
         ready = ready._replace(choice=replace(ready.choice, best_single=best))
-        found[name] = _on_test(session, benchmarks[name], ready, names, clone(router), seeds=seeds)
+        found[name] = _on_test(
+            session, benchmarks[name], ready, names, seeds=seeds, budget=budget, recruiting=recruiting
+        )
     return found
 
 

@@ -143,7 +143,9 @@ def test_every_method_in_one_run(tmp_path, monkeypatch):
     monkeypatch.setattr(skills, "embed", lambda texts, encoder=None: world._letters(texts))
     session = world.session_at(tmp_path)
     names = [name for name, reason in lineup.available(session.pool).items() if not reason]
-    found = paper.full_experiment(session, world.QUESTIONS, names, SkillRouter(), seeds=[0, 1])
+    found = paper.full_experiment(
+        session, world.QUESTIONS, names, seeds=[0, 1], preset="skillmoe", temperature=0.5
+    )
     assert set(found.done.results["method"]) == {*names, *lineup.BOUNDS}
     assert found.ready.choice.aggregator == "dee"
     assert found.done.results.query("method == 'symbolic_moe'").groupby("seed").size().to_dict() == {
