@@ -456,7 +456,10 @@ class _Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            self.journal.close()
 
     def take(self, request: Request, generation: Generation) -> None:
         """Put a generation on disk."""

@@ -329,6 +329,15 @@ class Journal:
             os.close(self._file)
         self._file, self._rows, self._n_written, self.size = None, [], 0, 0
 
+    def close(self) -> None:
+        """Let go of a file that could not be sealed: the next run makes a part of it."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                for row in self._rows[self._n_written :]:
+                    self._put(self._file, row)
+            os.close(self._file)
+            self._file = None
+
     def _begin(self) -> int:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         hidden = self.path.with_suffix(".new")  # until it is locked: another run must not take it for left
