@@ -22,14 +22,10 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 def of_report(folder: ReportFolder) -> pd.DataFrame:
     """The `curves` of a report, from its tables."""
     asked = folder.read("questions")
-    named, choice = (
-        pipeline.split_of(asked, folder.read("skills"))["validation"],
-        folder.read_choice("decided"),
-    )
     return curves(
         pipeline.split(asked, "test"),
         folder.read("skills_test"),
-        named,
+        pipeline.split_of(asked, folder.read("skills"))["validation"],
         folder.read("scores_validation"),
         folder.read("scores_test"),
         open_answers=folder.read_choice("decided").open_answers,
