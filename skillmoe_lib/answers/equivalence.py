@@ -11,6 +11,7 @@ does not matter, and what could not be compared is not equal either, but is coun
 import atexit
 import warnings
 from collections.abc import Sequence
+from fractions import Fraction
 
 from skillmoe_lib.answers.math_process import MathProcess
 from skillmoe_lib.answers.notation import Mathematics, mathematics, plain_text
@@ -88,7 +89,7 @@ def _compare(one: Mathematics, other: Mathematics, timeout_s: float) -> bool | s
     if one.is_words or other.is_words:
         return one.number is None and other.number is None and _words(one) == _words(other)
     if one.number is not None and other.number is not None:
-        return _equal_numbers(one, other)
+        return _equal_numbers(one, other, one.number, other.number)
     pair = (one.latex, other.latex)
     if pair not in _KNOWN:
         outcome = _PROCESS.compare(*pair, timeout_s)
@@ -102,16 +103,13 @@ def _words(answer: Mathematics) -> list[str]:
     return plain_text(answer.latex).casefold().split()
 
 
-def _equal_numbers(one: Mathematics, other: Mathematics) -> bool:
+def _equal_numbers(one: Mathematics, other: Mathematics, x: Fraction, y: Fraction) -> bool:
     """Exactly, or as far as a decimal is rounded; 50% is 1/2, and 50 where the sign was left out."""
-    assert one.number is not None and other.number is not None
     if one.is_percent != other.is_percent:
-        percent, number = (one, other) if one.is_percent else (other, one)
-        whole = percent.number
-        assert whole is not None and number.number is not None
-        return number.number in (whole / 100, whole)
-    distance = abs(one.number - other.number)
-    largest = max(abs(one.number), abs(other.number))
+        percent, number = (x, y) if one.is_percent else (y, x)
+        return number in (percent / 100, percent)
+    distance = abs(x - y)
+    largest = max(abs(x), abs(y))
     rounded = one.is_decimal or other.is_decimal
     return rounded and distance < TOLERANCE and distance < 2 * TOLERANCE * largest
 

@@ -292,8 +292,8 @@ def _greek_name(letter: str) -> str:
 
 
 def _read_number(flat: str) -> Mathematics | None:
-    before = _BEFORE.match(flat)
-    assert before is not None
+    if (before := _BEFORE.match(flat)) is None:
+        return None
     sign = -1 if before[0].count("-") % 2 else 1
     for pattern, reader in _NUMBERS:
         match = pattern.match(flat, before.end())

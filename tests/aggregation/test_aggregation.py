@@ -78,6 +78,21 @@ def test_vote_counts_equal_answers_however_they_are_written():
 
 
 @pytest.mark.parametrize(
+    ("values", "winner"),
+    [
+        (("4", "4", "2\\pi", "2π", "2 pi"), "2\\pi"),
+        (("4", "4", "$7", "7 dollars", "USD 7"), "$7"),
+        (("y", "y", "y+2", "2+y", "2 + y"), "y+2"),
+        (("4", "4", "4,-4", "\\pm 4", "-4, 4"), "4,-4"),
+        (("4", "4", "60", "60°", "60^\\circ"), "60"),
+        (("4", "60", "60°", "4.0"), "4"),  # two and two: the first given
+    ],
+)
+def test_votes_hold_equal_what_grading_does(values, winner):
+    assert aggregation.vote(MATH, ballots(*values)).value == winner
+
+
+@pytest.mark.parametrize(
     ("given_", "status"),
     [
         ([CUT, NONE], "cut"),

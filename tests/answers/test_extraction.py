@@ -53,7 +53,6 @@ def generation(text: str, finish_reason: FinishReason = "stop") -> Generation:
         ("The answer is option B", "B", "answer_is"),
         ("The answer is A because it is so.", "A", "answer_is"),
         ("The answer is A", "A", "answer_is"),
-        ("If the answer is (B) then no. \\boxed{C}", "B", "answer_is"),
         ("The answer is (A) and (B).", "A", "first_of_several"),
         ("The answer is (B, D)", "B", "first_of_several"),
         ("The answer is (B).\nB and C are wrong", "B", "answer_is"),
@@ -67,7 +66,43 @@ def generation(text: str, finish_reason: FinishReason = "stop") -> Generation:
         ("I compare them.\n\n(B)", "B", "last_line"),
         ("B", "B", "last_line"),
         ("**B.**", "B", "last_line"),
+        # a tag, other phrasings, other layout
+        ("<reasoning>The answer is (A).</reasoning><answer>D</answer>", "D", "answer_tag"),
+        ("The answer should be (B)", "B", "answer_is"),
+        ("Ans. (B)", "B", "answer_colon"),
+        ("Answer = B", "B", "answer_colon"),
+        ('{"why": "it fits", "answer": "B"}', "B", "answer_colon"),
+        ("I would choose option (B).", "B", "option_is"),
+        ("Therefore, (B) is the right choice.", "B", "is_correct"),
+        ("The answer is [[B]]", "B", "answer_is"),
+        ("The answer is （B）", "B", "answer_is"),
+        ("The answer is (**B**)", "B", "answer_is"),
+        ("The answer is <b>B</b>", "B", "answer_is"),
+        ("The answer is “B”", "B", "answer_is"),
+        ("The answer is b.", "B", "answer_is"),
+        ("The answer is B<|im_end|>", "B", "answer_is"),
+        (r"so \boxed{\text{Option B}}", "B", "boxed"),
+        (r"so \boxed{\bf{B}}", "B", "boxed"),
+        (r"\boxed{B} and a box for it: \boxed{}", "B", "boxed"),
+        ("Option B.", "B", "last_line"),
+        ("It doubles.\n\n**B) a heart**", "B", "labelled_line"),
+        # passed over: denied, doubted, somebody else's, the prompt's own words
+        ("If the answer is (B) then no. \\boxed{C}", "C", "boxed"),
+        ("Answer: B? That melts.\n\\boxed{D}", "D", "boxed"),
+        ("Answer: B is wrong, as it melts. \\boxed{D}", "D", "boxed"),
+        ("My friend's answer is (B). \\boxed{D}", "D", "boxed"),
+        ("The answer is (B), but it is not in the list: \\boxed{D}", "D", "boxed"),
+        ('The answer is (B).\nI wrote "The answer is (X)" as asked.', "B", "answer_is"),
+        ("The answer is (C), which is not affected by heat.", "C", "answer_is"),
         # none, and never a guess
+        ("The answer is B cells.", None, None),
+        ("The answer is C major.", None, None),
+        ("The answer is C(x) = 2.", None, None),
+        ("The answer is C * 2.", None, None),
+        ("The answer is a dog.", None, None),
+        ("(A) one\n(B) two", None, None),
+        ("A is correct. B is correct.", None, None),
+        (r"so \boxed{\mathbb{C}}", None, None),
         ("", None, None),
         ("I cannot answer this.", None, None),
         ("The answer is A person who lends.", None, None),
@@ -91,6 +126,17 @@ def generation(text: str, finish_reason: FinishReason = "stop") -> Generation:
 def test_choice(text: str, letter: str | None, rule: str | None) -> None:
     assert find_choice(text, 4) == (letter, rule)
     assert extract_choice(text, 4) == letter
+
+
+@pytest.mark.parametrize(
+    "after",
+    ["", ".", " - Paris", " → Paris", " & no other", "…", "<|eot_id|>", " because it fits", " in this case", " which is it",
+     " if I am right", " due to friction", " based on it", " here", ": Paris", " \\\\] so", "} so", " cells", " = 5", "'s", " + 1"],
+)  # fmt: skip
+def test_a_and_i_are_read_as_often_as_b(after: str) -> None:
+    read_as = {letter: extract_choice(f"The answer is {letter}{after}", 10) for letter in "ABI"}
+    assert len({value is None for value in read_as.values()}) == 1, read_as
+    assert all(value in (None, letter) for letter, value in read_as.items())
 
 
 def test_letters_depend_on_the_number_of_choices() -> None:
@@ -139,6 +185,11 @@ def test_the_line_asked_for_decides_whatever_stands_before(before: str, letter: 
         ("\\boxed{a\nb}", "a\nb"),
         (r"\boxed{1} and \boxed{2", None),
         (r"\boxed 5", None),
+        (r"\boxed{5} so here it is: \boxed{}", "5"),
+        (r"\boxed{1} and $\boxed{2}$", "1, 2"),
+        (r"\boxed{x=1}\text{ or }\boxed{x=2}", "x=1, x=2"),
+        (r"\boxed{5}, \boxed{5}", "5"),
+        (r"\framebox{7}", "7"),
         ("", None),
     ],
 )
@@ -148,7 +199,7 @@ def test_boxed(text: str, content: str | None) -> None:
 
 @given(st.recursive(st.text("xyz0", max_size=4), lambda inner: st.builds("a{{{}}}{}".format, inner, inner)))
 def test_boxed_balances_braces(content: str) -> None:
-    assert extract_boxed(f"so \\boxed{{{content}}} }} done") == content
+    assert extract_boxed(f"so \\boxed{{{content}}} }} done") == (content or None)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +217,20 @@ def test_boxed_balances_braces(content: str) -> None:
         ('The answer is "the quick fox".', "the quick fox"),
         ("Answer: 12\n", "12"),
         ("so 3 + 4\n#### 7", "7"),
+        ("The answer is 6. This answer is consistent with the table.", "6"),
+        ("The answer is 6. I hope this answer is helpful!", "6"),
+        ("The answer is positive.", "positive"),
+        ("The answer is Dr. Who. He travels.", "Dr. Who"),
+        ("The answer is 5 a.m. on Monday.", "5 a.m. on Monday"),
+        ("His answer is 5. The answer must be 6.", "6"),
+        ("## Final Answer\n\n6", "6"),
+        ("Ans: 6", "6"),
+        ("<answer>Ann</answer>", "Ann"),
+        ("**6**", "6"),
+        ("$6$", "6"),
+        ("#### Step 2\nWe add.\n#### Result\nIt is six.", None),
+        ("#### 6 (dollars)", "6 (dollars)"),
+        ("The answer is 6</s>", "6"),
         ("The answer is", None),
         ("I do not know", None),
         ("", None),
@@ -182,6 +247,8 @@ def test_text(text: str, value: str | None) -> None:
         ("<think>no (A)</think>The answer is (B)", False, "The answer is (B)"),
         ("no (A)</think>The answer is (B)", True, "The answer is (B)"),
         ("a</think>b</think>c", True, "c"),
+        ("[THINK]no (A)[/THINK]The answer is (B)", False, "The answer is (B)"),
+        ("<thinking>The answer is (A)", False, None),
         ("<think>The answer is (A)", False, None),
         ("The answer is (A)", True, None),
         ("a</think>b<think>The answer is (A)", True, None),
@@ -274,6 +341,9 @@ def test_an_answer_has_a_value_exactly_if_answered(text: str, finish_reason: Fin
         "\\boxed{" * 20_000,
         "the correct answer " * 5_000,
         "<think>" * 20_000,
+        "<answer>" * 20_000,
+        "\n(A) " * 20_000,
+        "1 cm/" * 10_000,
     ],
     ids=lambda text: repr(text[:16]),
 )
@@ -295,12 +365,13 @@ def test_grade_by_kind() -> None:
         (question("math", "1/2"), Answer("2", "answered")),
         (question("text", "Ab c"), Answer(" aB  C", "answered")),
         (question("text", "ab c"), Answer("abc", "answered")),
+        (question("text", "50%"), Answer(r"50\%", "answered")),
         (question("math", r"x^2+2x+1"), Answer("(x+1)^2", "answered")),
         (question(gold="B"), Answer(None, "cut")),
         (question("math", "1"), Answer(None, "unparsed")),
         (question("text", "a"), Answer(None, "not_run")),
     ]
-    assert grade_many(pairs) == [True, True, False, True, False, True, False, False, False]
+    assert grade_many(pairs) == [True, True, False, True, False, True, True, False, False, False]
     assert grade_many([]) == []
 
 
