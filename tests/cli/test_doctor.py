@@ -139,3 +139,25 @@ def test_the_whole_look_never_shows_the_token(monkeypatch: pytest.MonkeyPatch) -
     )
     assert any(line.startswith("missing pool no_such_pool: unknown pool") for line in lines)
     assert not any("\n" in line for line in lines)
+
+
+@pytest.mark.parametrize(("platform", "system"), [("win32", "Windows"), ("darwin", "macOS")])
+def test_where_no_engine_runs_it_says_what_works(
+    monkeypatch: pytest.MonkeyPatch, platform: str, system: str
+) -> None:
+    monkeypatch.setattr(doctor.sys, "platform", platform)
+    (check,) = doctor._engine()
+    assert (check.ok, check.needed) == (False, True)
+    assert f"vLLM has no build for {system}" in check.detail
+    assert "engine=replay" in check.remedy
+    assert doctor._setup() == 'pip install "skillmoe[models,data]"'
+
+
+def test_the_project_that_is_worked_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
+    assert str(doctor._project()).startswith(f"missing project: {tmp_path.resolve()} (SKILLMOE_HOME names")
+    monkeypatch.setattr(doctor, "CARRIED", tmp_path)  # as in an installed package
+    assert str(doctor._project()).startswith(f"ok      project: {tmp_path.resolve()} for reports")
+    assert doctor._setup() == doctor.PIP_INSTALL
+    (tmp_path / "data" / "pools").mkdir(parents=True)
+    assert str(doctor._project()) == f"ok      project: {tmp_path.resolve()} (SKILLMOE_HOME names another)"
