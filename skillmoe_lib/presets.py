@@ -31,8 +31,9 @@ class Conventions:
         How aggregators are examined: "published" shows them chains as at test time and grades as there;
         "released" puts the question first, keeps the think text, shows missing chains as empty strings,
         and compares answers as strings.
-    gold_first
-        Mathematics is compared as (gold, answer), as math-verify asks; the released code swaps the two.
+    equality
+        How mathematics is compared: "ours" reads numbers itself and asks math-verify both ways round;
+        "released" is math-verify alone with gold and answer swapped, every exception wrong.
     seed_reaches_engine
         Each seed samples anew. In the released code no seed reaches the engine, so that seeds differ in
         who is recruited alone.
@@ -43,7 +44,7 @@ class Conventions:
     cut_thinking_shown: bool = False
     letter_asked_of_aggregator: bool = False
     items: Literal["published", "released"] = "published"
-    gold_first: bool = True
+    equality: Literal["ours", "released"] = "ours"
     seed_reaches_engine: bool = True
 
 
@@ -80,7 +81,7 @@ RELEASED = Preset(
         cut_thinking_shown=True,
         letter_asked_of_aggregator=True,
         items="released",
-        gold_first=False,
+        equality="released",
         seed_reaches_engine=False,
     ),
 )

@@ -6,6 +6,7 @@ import pytest
 import scenes
 
 from skillmoe_lib import aggregation, prompts
+from skillmoe_lib.answers import Answer, grade_many
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.presets import PAPER, PRESETS, RELEASED, SKILLMOE, Conventions, find_preset
 from skillmoe_lib.routing import SkillRouter
@@ -105,3 +106,15 @@ def test_a_pool_is_put_under_conventions_whole():
     pool = scenes.pool("ann", "bob").under(RELEASED.conventions)
     assert {expert.conventions for expert in pool.experts.values()} == {RELEASED.conventions}
     assert pool.keyword_expert.conventions == Conventions()
+
+
+def test_mathematics_is_compared_with_gold_and_answer_swapped():
+    """math-verify takes an equation apart in the answer alone, so the order decides."""
+    asked = scenes.question(kind="math", gold="5")
+    pairs = [
+        (asked, Answer("x = 5", "answered")),
+        (asked, Answer("5", "answered")),
+        (asked, Answer("6", "answered")),
+    ]
+    assert grade_many(pairs) == [True, True, False]
+    assert grade_many(pairs, equality="released") == [False, True, False]

@@ -80,6 +80,13 @@ def equivalent_many(pairs: Sequence[tuple[str, str]], *, timeout_s: float = 5.0)
     return [outcomes[gold, answer] is True for gold, answer in pairs]
 
 
+def equal_as_released(pairs: Sequence[tuple[str, str]], *, timeout_s: float = 5.0) -> list[bool]:
+    """Compare (gold, answer) pairs as the released code does: math-verify alone, with gold and answer swapped;
+    what cannot be compared is wrong, and nobody is told (docs/method.md 1.9)."""
+    outcomes = {pair: _PROCESS.compare(*pair, timeout_s, released=True) for pair in set(pairs)}
+    return [outcomes[pair] is True for pair in pairs]
+
+
 def _compare(one: Mathematics, other: Mathematics, timeout_s: float) -> bool | str:
     """True, False, or in words why the two could not be compared."""
     if one.key == other.key:

@@ -1,8 +1,9 @@
 """Whether an answer is right: by letter, by mathematical equivalence, or by the benchmark's own checker."""
 
 from collections.abc import Sequence
+from typing import Literal
 
-from skillmoe_lib.answers.equivalence import canonical, equivalent_many
+from skillmoe_lib.answers.equivalence import canonical, equal_as_released, equivalent_many
 from skillmoe_lib.answers.extraction import Answer
 from skillmoe_lib.answers.notation import plain_text
 from skillmoe_lib.questions import Question
@@ -14,8 +15,10 @@ def grade(question: Question, answer: Answer) -> bool:
     return grade_many([(question, answer)])[0]
 
 
-def grade_many(pairs: Sequence[tuple[Question, Answer]]) -> list[bool]:
-    """Grade answers, all mathematics in one batch.
+def grade_many(
+    pairs: Sequence[tuple[Question, Answer]], *, equality: Literal["ours", "released"] = "ours"
+) -> list[bool]:
+    """Grade answers, all mathematics in one batch; `equality` as in `presets.Conventions`.
 
     Choices by letter; mathematics by `equivalent_many`; text by its canonical form, or else by the
     benchmark's own checker where the question has one.
@@ -30,7 +33,8 @@ def grade_many(pairs: Sequence[tuple[Question, Answer]]) -> list[bool]:
         else:
             same = canonical(question.kind, answer.value) == canonical(question.kind, question.gold)
             grades[i] = same or _checked(question, answer.value)
-    for i, equal in zip(mathematics, equivalent_many(list(mathematics.values())), strict=True):
+    compared = equal_as_released if equality == "released" else equivalent_many
+    for i, equal in zip(mathematics, compared(list(mathematics.values())), strict=True):
         grades[i] = equal
     return grades
 

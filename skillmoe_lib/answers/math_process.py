@@ -3,8 +3,8 @@ r"""A process of its own in which math-verify compares, so that it can be ended 
 math-verify (Hugging Face) cannot run in threads, and keeps its time limits by signals, which a long integer
 power never hears: `9^{9^{9^{9}}}` blocks its process for good. docs/decisions/0005-comparing-answers.md says
 why this is not a pool of a library. The file is both sides: imported, it is the caller's `MathProcess`; run
-as a script, which imports nothing of this package, it reads lines of JSON [gold, answer] and writes lines
-{"equal": bool} or {"error": str}.
+as a script, which imports nothing of this package, it reads lines of JSON [gold, answer, as released?] and
+writes lines {"equal": bool} or {"error": str}.
 """
 
 import contextlib
@@ -28,10 +28,13 @@ class MathProcess:
         self._owner = 0
         self._lock = threading.Lock()
 
-    def compare(self, gold: str, answer: str, timeout_s: float) -> bool | str:
-        """True, False, or in words why the two could not be compared."""
+    def compare(self, gold: str, answer: str, timeout_s: float, *, released: bool = False) -> bool | str:
+        """True, False, or in words why the two could not be compared.
+
+        `released`: math-verify as it comes, with gold and answer swapped.
+        """
         with self._lock:
-            reply = self._ask(self._running(), json.dumps([gold, answer]), timeout_s)
+            reply = self._ask(self._running(), json.dumps([gold, answer, released]), timeout_s)
             return reply["equal"] if "equal" in reply else str(reply["error"])
 
     def _running(self) -> subprocess.Popen[str]:
@@ -48,7 +51,7 @@ class MathProcess:
                 env={**os.environ, "PYTHONUTF8": "1"},
             )
             # A first comparison that loads what later ones need, outside their time limit.
-            warm_up = json.dumps(["x^2+2x+1", "(x+1)^2"])
+            warm_up = json.dumps(["x^2+2x+1", "(x+1)^2", False])
             if "error" in (reply := self._ask(self._process, warm_up, START_LIMIT_S)):
                 raise RuntimeError(f"the process that compares answers does not start: {reply['error']}")
         return self._process
@@ -116,8 +119,12 @@ def serve() -> None:
     for line in sys.stdin:
         reply: dict[str, bool | str]
         try:
-            gold, answer = map(parsed, json.loads(line))
-            reply = {"equal": bool(equal(gold, answer))}
+            gold, answer, released = json.loads(line)
+            if released:
+                swapped = parse(f"${answer}$"), parse(f"${gold}$")
+                reply = {"equal": bool(verify(*swapped, timeout_seconds=None))}
+            else:
+                reply = {"equal": bool(equal(parsed(gold), parsed(answer)))}
         except Exception as error:
             reply = {"error": f"{type(error).__name__} in math-verify"}
         print(json.dumps(reply), file=out, flush=True)
