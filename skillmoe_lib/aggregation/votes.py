@@ -19,8 +19,9 @@ def read_answer(question: Question, expert: Expert, generation: Generation) -> A
     return answers.read(
         question,
         generation,
-        reasoning=expert.reasoning and not conventions.cut_thinking_shown,
+        reasoning=expert.reasoning,
         plain=plain,
+        cut_thinking=conventions.cut_thinking_shown,
         extractor=conventions.extractor,
     )
 

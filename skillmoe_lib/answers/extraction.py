@@ -446,6 +446,7 @@ def read(
     reasoning: bool = False,
     plain: bool = False,
     extractor: Literal["rules", "released"] = "rules",
+    cut_thinking: bool = False,
 ) -> Answer:
     """Read the answer to a question of any kind.
 
@@ -457,6 +458,8 @@ def read(
         The expert was asked without a chat template: only its `first_turn` is read.
     extractor
         How a choice's letter is found: by our "rules", or as "released" (`extract_released`).
+    cut_thinking
+        Read a `<think>` block that never ended (as the released code does).
 
     Notes
     -----
@@ -466,7 +469,8 @@ def read(
     if generation.finish_reason in ("overflow", "not_run"):
         return Answer(None, generation.finish_reason)
     cut = generation.finish_reason == "length"
-    text = strip_think(generation.text, reasoning=reasoning) or ""
+    after = strip_think(generation.text, reasoning=reasoning)
+    text = generation.text if after is None and cut_thinking else after or ""
     whole = first_turn(text) if plain else text
     if cut and whole == text:
         whole += _GOES_ON

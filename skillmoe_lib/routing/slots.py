@@ -96,5 +96,6 @@ def _draw_one(p: Array, k: int, *, replace: bool, reserve: Array, random: np.ran
     # One exponential clock an expert, running at its rate p: the order in which they ring is the order
     # of successive draws without replacement; those that never ring follow in the order of the reserve.
     rings = np.full(p.size, np.inf)
-    np.divide(random.exponential(size=p.size), p, out=rings, where=p > 0)
+    with np.errstate(over="ignore"):  # an expert that is next to impossible rings never
+        np.divide(random.exponential(size=p.size), p, out=rings, where=p > 0)
     return np.asarray(np.lexsort((-reserve, rings))[:k])

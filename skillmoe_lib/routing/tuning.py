@@ -121,9 +121,10 @@ def _drawn(chances: Array, uniform: Array, *, replace: bool) -> NDArray[np.int64
     if not replace:  # the k experts whose exponential clocks ring first (see `slots`)
         n = chances.shape[1]
         clocks = seeding.generator("clocks", n).exponential(size=(*uniform.shape[:2], n))
-        rings = np.divide(
-            clocks, chances[:, None], out=np.full_like(clocks, np.inf), where=chances[:, None] > 0
-        )
+        with np.errstate(over="ignore"):  # an expert that is next to impossible rings never
+            rings = np.divide(
+                clocks, chances[:, None], out=np.full_like(clocks, np.inf), where=chances[:, None] > 0
+            )
         return np.asarray(rings.argsort(axis=2)[:, :, : uniform.shape[2]])
     reached = chances.cumsum(axis=1)[:, None, None, :] < uniform[..., None]
     return np.asarray(np.minimum(reached.sum(axis=3), chances.shape[1] - 1))
