@@ -1,4 +1,4 @@
-"""The benchmark of scale runs, and what it prints grows as it should; the figures are for `benchmarks/scale.py`."""
+"""The benchmark of scale at a small size: that it runs, and that growth is measured as it should be."""
 
 import pandas as pd
 import pytest
