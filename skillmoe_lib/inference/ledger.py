@@ -29,7 +29,8 @@ def per_request(store: GenerationStore) -> pd.DataFrame:
     prompt tokens that were not cached, and output tokens. Device seconds are wall seconds times the
     devices held.
     """
-    generations = store.generations().set_index("request_id")
+    columns = ["request_id", "prompt_tokens", "cached_tokens", "output_tokens", "batch_id"]
+    generations = store.generations(columns).set_index("request_id")
     batches = store.batches().set_index("batch_id")
     computed = generations["prompt_tokens"] - generations["cached_tokens"] + generations["output_tokens"]
     share = computed / computed.groupby(generations["batch_id"]).transform("sum")

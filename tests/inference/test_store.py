@@ -407,3 +407,97 @@ def test_two_processes_append_at_once(tmp_path):
     shared = [ask(f"shared-{i}").id for i in range(40)]
     by_id = frame.set_index("request_id")["text"]
     assert all(store.get(shared)[key].text == by_id[key] for key in shared)
+
+
+# --- journals -----------------------------------------------------------------------------------------
+
+
+def journal_of(store, *requests, batch=BATCH):
+    journal = store.journal(batch)
+    for seconds, request in enumerate(requests, start=1):
+        journal.write(request, answer(request, f"{request.question_id} é\n\x00"), float(seconds))
+    return journal
+
+
+def test_a_journal_becomes_a_part(store):
+    journal = journal_of(store, ask("q1"), ask("q2"))
+    assert again(store).generations().empty
+    assert len(list((store.root / "open").iterdir())) == 1
+    journal.seal(replace(BATCH, generate_s=9.0))
+    assert list((store.root / "open").iterdir()) == []
+    assert store.get([ask("q1").id])[ask("q1").id].text == "q1 é\n\x00"
+    assert store.batches()[["n_requests", "generate_s"]].to_numpy().tolist() == [[2, 9.0]]
+
+
+def test_the_journal_of_a_run_under_way_is_left_alone_and_that_of_a_dead_one_is_not(store):
+    journal = journal_of(store, ask("q1"), ask("q2"))
+    again(store).recover()
+    assert len(list((store.root / "open").iterdir())) == 1
+    journal.close()  # as the system does for a process that ends
+    again(store).recover()
+    again(store).recover()
+    assert list((store.root / "open").iterdir()) == []
+    assert store.generations()["question_id"].tolist() == ["q1", "q2"]
+    assert store.batches()[["n_requests", "generate_s"]].to_numpy().tolist() == [[2, 2.0]]
+
+
+def test_a_kill_between_a_part_and_the_end_of_its_journal_counts_once(store, monkeypatch):
+    journal = journal_of(store, ask("q1"), ask("q2"))
+    with monkeypatch.context() as patched:
+        patched.setattr("skillmoe_lib.inference.store.Path.unlink", full)
+        with pytest.raises(OSError, match="No space"):
+            journal.seal(BATCH)
+    journal.close()
+    again(store).recover()
+    assert store.batches()["n_requests"].tolist() == [2]
+    assert list((store.root / "open").iterdir()) == []
+
+
+def test_no_half_line_is_left_where_the_disk_was_full(store, monkeypatch):
+    journal = journal_of(store, ask("q1"))
+    write = os.write
+
+    def half(file, data):
+        write(file, data[: len(data) // 2])
+        full()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("skillmoe_lib.inference.store.os.write", half)
+        with pytest.raises(SkillmoeError, match="No space left on device; what was stored is intact"):
+            journal.write(ask("q2"), answer(ask("q2")), 2.0)
+    journal.write(ask("q3"), answer(ask("q3")), 3.0)
+    journal.close()
+    again(store).recover()
+    assert store.generations()["question_id"].tolist() == ["q1", "q2", "q3"]
+    assert store.set_aside() == []
+
+
+def test_only_what_is_asked_for_is_read(store, monkeypatch):
+    put(store, ask("q1"), ask("q2"))
+    reader = again(store)
+    monkeypatch.setattr("skillmoe_lib.inference.store._digest_of", lambda part: pytest.fail("read whole"))
+    assert reader.known([ask("q1").id, ask("q3").id]) == {ask("q1").id}
+    monkeypatch.undo()
+    assert list(reader.generations(["stage", "output_tokens"]).columns) == ["stage", "output_tokens"]
+    assert reader.models() == {MODEL}
+
+
+def test_the_last_failure_counts_while_nothing_has_answered(store):
+    store.append_failures(
+        [(ask("q1"), Failure(ask("q1").id, "first")), (ask("q2"), Failure(ask("q2").id, "x"))], ""
+    )
+    store.append_failures([(ask("q1"), Failure(ask("q1").id, "too long", "overflow"))], "")
+    put(store, ask("q2"))
+    assert store.failed() == {ask("q1").id: Failure(ask("q1").id, "too long", "overflow")}
+
+
+def test_a_ledger_without_statuses_is_read(store):
+    """As version 0.1 wrote it."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    (store.root / "failures").mkdir(parents=True)
+    columns = ["request_id", "stage", "question_id", "expert", "source", "reason", "batch_id"]
+    pyarrow.parquet.write_table(pa.table({c: ["x"] for c in columns}), store.root / "failures" / "1.parquet")
+    store.append_failures([(ask("q1"), Failure(ask("q1").id, "too long", "overflow"))], "")
+    assert sorted(store.failures()["status"]) == ["not_run", "overflow"]
