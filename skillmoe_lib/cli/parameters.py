@@ -1,8 +1,8 @@
 """What a notebook's parameters are, and what each may be: checked for all notebooks before the first runs.
 
-papermill reads the parameters cell (as its `inspect_notebook` does); it only warns of an unknown name and takes
-any value, so names, types and values are checked here. `ALLOWED` says once for every name what it may be;
-`params` shows it beside the help, `run` refuses anything else in one line.
+papermill reads the parameters cell (as its `inspect_notebook` does); it only warns of an unknown name and
+takes any value, so names, types and values are checked here. `ALLOWED` says once for every name what it may
+be; `params` shows it beside the help, `run` refuses anything else in one line.
 """
 
 import ast
