@@ -1,8 +1,8 @@
 """What a notebook's parameters are, and what each may be: checked for all notebooks before the first runs.
 
-papermill reads the parameters cell (`papermill.inspect_notebook`); it only warns of an unknown name and takes
-any value, so names, types and values are checked here. `ALLOWED` says once for every name what it may be;
-`params` shows it beside the help, `run` refuses anything else in one line.
+papermill reads the parameters cell (as its `inspect_notebook` does); it only warns of an unknown name and
+takes any value, so names, types and values are checked here. `ALLOWED` says once for every name what it may
+be; `params` shows it beside the help, `run` refuses anything else in one line.
 """
 
 import ast
@@ -48,21 +48,22 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     SkillmoeError
         No notebook that can be read; a line of the cell that is not `name: type = literal  # help`.
     """
-    from papermill import inspect_notebook
     from papermill.iorw import load_notebook_node
+    from papermill.translators import PythonTranslator
     from papermill.utils import find_first_tagged_cell_index
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of is an error below
     try:
         node = load_notebook_node(str(notebook))
         at = find_first_tagged_cell_index(node, "parameters")
-        path = str(notebook).replace("{", "{{").replace("}", "}}")  # papermill formats paths
-        inspected = inspect_notebook(path) if at >= 0 else {}
     except Exception as error:  # whatever nbformat and papermill trip over in a broken file
         reason = " ".join(str(error).split())
         raise SkillmoeError(f"{notebook.name} is not a notebook that can be read: {reason}") from error
-    found = {}
-    lines = [line for line in node.cells[at].source.splitlines() if line.strip()] if at >= 0 else []
+    found: dict[str, Parameter] = {}
+    if at < 0:
+        return found
+    inspected = {p.name: p._asdict() for p in PythonTranslator.inspect(node.cells[at])}
+    lines = [line for line in node.cells[at].source.splitlines() if line.strip()]
     for line in sorted(lines, key=lambda line: "=" in line):  # papermill joins one without "=" to that before
         name = line.partition(":")[0].strip()
         found[name] = _parameter(inspected.get(name, {}), line, notebook.stem)
