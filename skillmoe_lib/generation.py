@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from skillmoe_lib.seeding import digest
 
-FinishReason = Literal["stop", "length", "not_run"]
+FinishReason = Literal["stop", "length", "overflow", "not_run"]
 
 
 class Message(NamedTuple):
@@ -83,7 +83,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model wrote for a request. A request that failed has the text "" and `not_run`.
+    """What a model wrote for a request. A request that failed has the text "" and `not_run`; one whose
+    prompt does not fit the model's context has the text "" and `overflow`.
 
     `cached_tokens` of the prompt were not computed again (an engine's prefix cache).
     """

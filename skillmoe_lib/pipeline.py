@@ -122,7 +122,8 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
 def choose(scores: pd.DataFrame, examined: Examined) -> Choice:
     """What validation decides. With no item to examine candidates on, the most accurate expert aggregates."""
     order = lineup.ranking(scores)
-    aggregator = aggregation.best_candidate(examined.rows) if len(examined.rows) else order[0]
+    ran = (examined.rows["status"] != "not_run").any()
+    aggregator = aggregation.best_candidate(examined.rows) if ran else order[0]
     return Choice(order, aggregator)
 
 

@@ -20,7 +20,8 @@ import pyarrow.parquet
 from skillmoe_lib.errors import SkillmoeError
 
 TEXT = "string"
-STATUSES = ["answered", "unparsed", "cut", "not_run"]
+#: What became of an answer. All but "not_run" (a failure of the machine, not of the model) count as wrong.
+STATUSES = ["answered", "unparsed", "cut", "overflow", "not_run"]
 KINDS = ["choice", "math", "text"]
 
 

@@ -3,7 +3,7 @@
 The unit sampled is the question. Seeds of one question are repeats, not new evidence: they are clustered
 by question everywhere. A difference is always paired, except against published figures, whose answers
 question by question nobody has. Accuracies, differences and margins are fractions, not percentages. Rows
-not run are missing: counted and shown, never scored as wrong. No interval has zero width: where all
+not run are missing: counted and shown, never scored as wrong. A prompt that does not fit its model is wrong. No interval has zero width: where all
 samples agree, resampling would claim certainty, and an exact bound takes over (see `paired_bootstrap`).
 """
 
@@ -160,7 +160,8 @@ def accuracy_table(results: pd.DataFrame, *, level: float = 0.95, seed: int = 0)
     """Accuracy of each method and benchmark with its interval, and what became of its rows.
 
     Columns: method, benchmark, accuracy, low, high, n_questions, n_seeds, n_correct, n_answered,
-    n_unparsed, n_cut, n_not_run. Unparsed and cut count as wrong; rows not run are left out and counted
+    n_unparsed, n_cut, n_overflow, n_not_run. Unparsed, cut and overflow (a prompt that does not fit the
+    model) count as wrong; rows not run are left out and counted
     (accuracy is null where nothing ran). One seed: Wilson. Several: percentile bootstrap over questions,
     or Wilson with n = questions where all questions agree.
     """

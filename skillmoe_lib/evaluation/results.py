@@ -46,7 +46,8 @@ def scores(
 def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:
     """Every expert on every family of questions: family, expert, n, n_right, accuracy, low, high (Wilson).
 
-    `families` is `questions.families`. Unparsed and cut answers are wrong; what was not run is left out.
+    `families` is `questions.families`. Unparsed and cut answers and prompts
+    that do not fit are wrong; what was not run is left out.
     """
     ran = scores[scores["status"] != "not_run"]
     ran = ran.assign(family=ran["question_id"].map(families), correct=ran["correct"].astype(int))

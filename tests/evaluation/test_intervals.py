@@ -37,8 +37,8 @@ def outcomes(both_right: int, only_a: int, only_b: int, both_wrong: int) -> tupl
 
 
 def results(table: dict[tuple[str, int], str], benchmark: str = "toy") -> pd.DataFrame:
-    """Results from a string a run: 1 right, 0 wrong, ? unparsed, c cut, - not run, space no such row."""
-    status = {"1": "answered", "0": "answered", "?": "unparsed", "c": "cut", "-": "not_run"}
+    """Results from a string a run: 1 right, 0 wrong, ? unparsed, c cut, o overflow, - not run, space no row."""
+    status = {"1": "answered", "0": "answered", "?": "unparsed", "c": "cut", "o": "overflow", "-": "not_run"}
     rows = [
         (method, benchmark, seed, f"q{i}", status[mark], mark == "1")
         for (method, seed), marks in table.items()
@@ -263,6 +263,11 @@ class TestAccuracyTable:
         ]
         assert counts.tolist() == [12, 1, 7, 10, 1, 1, 2]
 
+    def test_a_prompt_that_does_not_fit_is_wrong_not_missing(self):
+        row = accuracy_table(results({("Debate", 0): "1" * 54 + "0" * 6 + "o" * 40})).iloc[0]
+        assert row["accuracy"] == pytest.approx(0.54)  # and not 54 of 60, 90%
+        assert row[["n_questions", "n_overflow", "n_not_run"]].tolist() == [100, 40, 0]
+
     def test_several_seeds_are_clustered(self):
         marks = "11100" * 8
         one = accuracy_table(results({("CoT", 0): marks})).iloc[0]
@@ -338,6 +343,10 @@ class TestCompare:
         # Of 10 seed-question pairs 3 ran on both sides: seed 0, q0, q1 and q3.
         assert row[["n_questions", "n_missing"]].tolist() == [3, 7]
         assert row["difference"] == pytest.approx(1 / 3)
+
+    def test_a_prompt_that_does_not_fit_is_compared_as_wrong(self):
+        row = compare(results({("Ours", 0): "11oo", ("CoT", 0): "1010"}), baseline="CoT").iloc[0]
+        assert row[["n_questions", "n_missing", "only_method", "only_baseline"]].tolist() == [4, 0, 1, 1]
 
     def test_nothing_ran_is_a_gap(self):
         frame = results({("Ours", 0): "---", ("CoT", 0): "101", ("Other", 0): "111"})

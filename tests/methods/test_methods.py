@@ -346,6 +346,7 @@ def test_self_refine_stops_only_where_the_criticism_says_so(criticism, n_calls):
         ("Let me compare [1] with [2", "length", Answer(None, "cut")),
         ("Let me compare", "length", Answer(None, "cut")),
         ("", "not_run", Answer(None, "not_run")),
+        ("", "overflow", Answer(None, "overflow")),
     ],
 )
 def test_best_of_n_takes_the_sample_that_the_judge_names(verdict, finish, result):
