@@ -23,6 +23,8 @@ TEXT = "string"
 #: What became of an answer. All but "not_run" (a failure of the machine, not of the model) count as wrong.
 STATUSES = ["answered", "unparsed", "cut", "overflow", "not_run"]
 KINDS = ["choice", "math", "text"]
+#: Rows of Results that nobody could run: chosen by the test questions themselves.
+BOUNDS = ("dataset_oracle", "instance_oracle")
 
 
 def _schema(name: str, columns: Mapping[str, pa.Column], unique: list[str]) -> pa.DataFrameSchema:

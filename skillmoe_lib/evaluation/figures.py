@@ -77,7 +77,7 @@ def differences(compare_table: pd.DataFrame, *, groups: Groups = None, level: fl
     frame = need(compare_table, ["method", "benchmark", "baseline", "verdict"], numbers)
     missing = frame["n_missing"].map(lambda n: f" ({n:.0f} missing)" if n else "")
     frame["says"] = (100 * frame["difference"]).map("{:+.1f}".format) + missing
-    frame["hollow"] = frame["verdict"] == "cannot tell"
+    frame["hollow"] = ~frame["verdict"].isin(["better", "worse"])
     caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: better or
         worse for certain, by the interval and by the exact test after Holm. Hollow: cannot tell."""
     label = f"accuracy minus {frame['baseline'].iloc[0]} (points)"
