@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from skillmoe_lib.seeding import digest
 
+#: How a generation ended: by itself, at its token limit, not begun because its prompt leaves no room in
+#: the context, or not run (tried and failed, see `Failure`).
 FinishReason = Literal["stop", "length", "overflow", "not_run"]
 
 
@@ -83,8 +85,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model wrote for a request. A request that failed has the text "" and `not_run`; one whose
-    prompt does not fit the model's context has the text "" and `overflow`.
+    """What a model wrote for a request. One that failed has the text "" and `not_run` or `overflow`.
 
     `cached_tokens` of the prompt were not computed again (an engine's prefix cache).
     """
@@ -98,10 +99,14 @@ class Generation:
 
 
 class Failure(NamedTuple):
-    """A request that could not be answered: goes on the ledger, never into the generations."""
+    """A request that could not be answered: goes on the ledger, never into the generations.
+
+    `status` is "overflow" where the prompt does not fit the model's context, which no second try mends.
+    """
 
     request_id: str
     reason: str
+    status: Literal["overflow", "not_run"] = "not_run"
 
 
 class LoadedModel(Protocol):

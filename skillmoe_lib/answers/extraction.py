@@ -30,8 +30,8 @@ class Answer(NamedTuple):
     """What was read from a generation.
 
     `value` is null unless `status` is "answered"; the other statuses say why: "unparsed" (ended without
-    an answer), "cut" (stopped by the token limit before one), "overflow" (the prompt did not fit the model),
-    "not_run" (a failure, which is missing and not wrong). `extractor` names the rule.
+    an answer), "cut" (stopped by the token limit before one), "overflow" (the prompt left no room),
+    "not_run". `extractor` names the rule.
     """
 
     value: str | None
@@ -222,7 +222,7 @@ def read(
     In a text stopped by the token limit, an answer without an end of its own ("The answer is 12", which
     might have become 125) is not one: the status is "cut".
     """
-    if generation.finish_reason in ("not_run", "overflow"):
+    if generation.finish_reason in ("overflow", "not_run"):
         return Answer(None, generation.finish_reason)
     cut = generation.finish_reason == "length"
     text = strip_think(generation.text, reasoning=reasoning) or ""

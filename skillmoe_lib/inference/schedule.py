@@ -22,10 +22,11 @@ FLUSH_S = 5.0
 
 
 class Outcome(NamedTuple):
-    """What a program returned, and every request that it used, in the order asked."""
+    """What a program returned, every request that it used, in the order asked, and how many at a time."""
 
     result: Any
     request_ids: tuple[str, ...]
+    round_sizes: tuple[int, ...] = ()
 
 
 def most_waiting(waiting: Mapping[LoadKey, Sequence[Request]], *, last: Collection[LoadKey] = ()) -> LoadKey:
@@ -66,7 +67,10 @@ def run(
                 _serve(fitting, list(states.values()), answered, engine, store, description)
     finally:
         engine.release()
-    return {key: Outcome(state.result, tuple(state.request_ids)) for key, state in states.items()}
+    return {
+        key: Outcome(state.result, tuple(state.request_ids), tuple(state.round_sizes))
+        for key, state in states.items()
+    }
 
 
 class _State:
@@ -75,6 +79,7 @@ class _State:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.request_ids: list[str] = []
+        self.round_sizes: list[int] = []
         self.result: Any = None
         self.pending: Sequence[Request] | None = ()
         self.resume(None)
@@ -83,6 +88,7 @@ class _State:
         try:
             self.pending = next(self.program) if generations is None else self.program.send(generations)
             self.request_ids += [request.id for request in self.pending]
+            self.round_sizes.append(len(self.pending))
         except StopIteration as end:
             self.pending, self.result = None, end.value
 
@@ -174,7 +180,7 @@ def _serve(
         engine.load(model) as loaded,
         recorder,  # inside the load: what is finished is stored before the model goes
     ):
-        recorder.start(time.perf_counter() - start)
+        recorder.start(time.perf_counter() - start, swapped=getattr(loaded, "swapped", False))
         bar.set_description(f"{description}: {model.source}")
         while requests:
             bar.total = (bar.total or 0) + len(requests)
@@ -196,7 +202,7 @@ class _Recorder:
     def __init__(self, store: GenerationStore, model: Model, engine: Engine) -> None:
         self.store, self.model, self.engine, self.about = store, model, engine, engine.describe()
         self.batch_id, self.started_at = uuid.uuid4().hex, datetime.now(UTC).isoformat(timespec="seconds")
-        self.load_s, self.since = 0.0, time.perf_counter()
+        self.load_s, self.swapped, self.since = 0.0, False, time.perf_counter()
         self.generations: list[tuple[Request, Generation]] = []
         self.failures: list[tuple[Request, Failure]] = []
 
@@ -206,9 +212,9 @@ class _Recorder:
     def __exit__(self, *_: object) -> None:
         self.flush()
 
-    def start(self, load_s: float) -> None:
+    def start(self, load_s: float, *, swapped: bool) -> None:
         """The model is in memory: generation begins."""
-        self.load_s, self.since = load_s, time.perf_counter()
+        self.load_s, self.swapped, self.since = load_s, swapped, time.perf_counter()
 
     def take(self, request: Request, outcome: Generation | Failure) -> Generation:
         """Keep an outcome; a failure goes on the ledger and reads as a generation that was not run."""
@@ -232,6 +238,7 @@ class _Recorder:
             devices=self.about["devices"],
             versions=self.about["versions"],
             started_at=self.started_at,
+            swapped=self.swapped,
         )
         generations, failures, self.generations, self.failures = self.generations, self.failures, [], []
         if generations:

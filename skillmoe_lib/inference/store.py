@@ -52,6 +52,7 @@ _COLUMNS: Mapping[str, pyarrow.DataType] = {
 _FAILURE_COLUMNS = ["request_id", "stage", "question_id", "expert", "source", "reason", "batch_id"]
 _BATCH_COLUMNS = [
     "batch_id", "model", "engine", "n_requests", "load_s", "generate_s", "devices", "versions", "started_at",
+    "swapped",
 ]  # fmt: skip
 _DIGITS = 16  # of a part's digest, in its name
 
@@ -65,7 +66,8 @@ class Batch:
     """One load of one model: who generated, on what, and the seconds since the last append.
 
     `generate_s` is the wall time of the requests appended with it; `load_s` that of the whole load;
-    `devices` the number of GPUs (or 1 for a CPU) held meanwhile.
+    `devices` the number of GPUs (or 1 for a CPU) held meanwhile; `swapped` says whether the weights came
+    into a process that already held a model (null: not on record).
     """
 
     batch_id: str
@@ -76,6 +78,7 @@ class Batch:
     devices: int
     versions: Mapping[str, str]
     started_at: str
+    swapped: bool | None = None
 
 
 class GenerationStore:
@@ -107,13 +110,17 @@ class GenerationStore:
             found.update({row["request_id"]: Generation(**row) for row in rows})
         return found
 
-    def generations(self) -> pd.DataFrame:
-        """Every generation, one row a request, with the fields of its request and its `batch_id`."""
+    def generations(self, columns: Sequence[str] = tuple(_COLUMNS)) -> pd.DataFrame:
+        """Every generation, one row a request, with the fields of its request and its `batch_id`.
+
+        Give the `columns` that are needed where there may be many: texts and messages take the memory.
+        """
         self._refresh()
-        empty = pyarrow.schema(_COLUMNS.items()).empty_table()
-        tables = [table for part in sorted(self._seen) if (table := self._read(part)) is not None]
+        read = list(dict.fromkeys(["request_id", *columns]))
+        empty = pyarrow.schema([(name, _COLUMNS[name]) for name in read]).empty_table()
+        tables = [table for part in sorted(self._seen) if (table := self._read(part, read)) is not None]
         frame: pd.DataFrame = pyarrow.concat_tables([empty, *tables]).to_pandas()
-        return frame.drop_duplicates("request_id", ignore_index=True)
+        return frame.drop_duplicates("request_id", ignore_index=True)[list(columns)]
 
     def batches(self) -> pd.DataFrame:
         """One row a load: who generated how many requests, on what, in how many seconds."""

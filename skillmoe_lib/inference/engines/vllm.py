@@ -116,13 +116,14 @@ class VLLMEngine:
         It is kept for the next load where that may swap; `release` ends it.
         """
         process, kind = self._take(model), _kind(model) if self.swap_weights and not _has_gpu() else ""
+        swapped = process is not None
         try:
             if process:
                 process.connection.send(model.path)
             else:
                 process = self._start(model)
             _receive(process.connection, model)
-            yield _Loaded(process.connection, model)
+            yield _Loaded(process.connection, model, swapped)
         except BaseException:
             if process:
                 process.end()
@@ -230,6 +231,7 @@ class _Loaded:
 
     connection: Connection
     model: Model
+    swapped: bool = False  # into a process that held another model
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Send all requests at once and yield what finishes, as it does."""
