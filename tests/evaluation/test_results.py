@@ -96,16 +96,16 @@ def test_by_question_nests_generations():
     assert results.by_question(outcomes) == {"c": {"ann": one, "bob": two}, "m": {"ann": two}}
 
 
-def test_used_requests_keeps_repeats():
+def test_used_requests_keeps_repeats_and_rounds():
     outcomes = {
-        Run("a", 0, "c"): schedule.Outcome(None, ("r1", "r2", "r1")),
+        Run("a", 0, "c"): schedule.Outcome(None, ("r1", "r2", "r1"), (2, 0, 1)),
         Run("b", 1, "c"): schedule.Outcome(None, ("r1",)),
     }
     assert results.used_requests(outcomes).to_numpy().tolist() == [
-        ["a", 0, "c", "r1"],
-        ["a", 0, "c", "r2"],
-        ["a", 0, "c", "r1"],
-        ["b", 1, "c", "r1"],
+        ["a", 0, "c", 0, "r1"],
+        ["a", 0, "c", 0, "r2"],
+        ["a", 0, "c", 2, "r1"],
+        ["b", 1, "c", 0, "r1"],
     ]
 
 
