@@ -306,12 +306,17 @@ def verdict_against(
     if not (0 <= published <= 1 and 0 <= std <= 1 and n_seeds > 1):
         raise SkillmoeError(f"need fractions and n_seeds of 2 or more, given {published}, {std}, {n_seeds}")
     theirs = wilson(published * n, n)
-    spread = stats.t.ppf(0.975, n_seeds - 1) * std / math.sqrt(n_seeds)
+    spread = seed_spread(std, n_seeds=n_seeds)
     difference = ours.estimate - published
     low = difference - math.hypot(ours.estimate - ours.low, theirs.high - published, spread)
     high = difference + math.hypot(ours.high - ours.estimate, published - theirs.low, spread)
     inside, outside = -margin <= low and high <= margin, low > 0 or high < 0
     return Verdict(difference, low, high, "differs" if outside else "agrees" if inside else "cannot tell")
+
+
+def seed_spread(std: float, *, n_seeds: int = 3) -> float:
+    """Half-width of the 95% interval of a mean over seeds, t(n_seeds - 1) std / sqrt(n_seeds)."""
+    return float(stats.t.ppf(0.975, n_seeds - 1)) * std / math.sqrt(n_seeds)
 
 
 def _twins(results: pd.DataFrame, *, first: str) -> dict[str, str]:

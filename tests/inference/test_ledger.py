@@ -81,7 +81,9 @@ def test_rates_and_cold_loads_by_hand(tmp_path):
     table = ledger.rates(known_machine(tmp_path))
     for name in ("ann", "bob"):
         row = table.loc[f"folder:{name}@0"]
-        assert row[[*ledger.RATES]].tolist() == pytest.approx([SLOWER[name] * rate for rate in RATES], rel=1e-3)
+        assert row[[*ledger.RATES]].tolist() == pytest.approx(
+            [SLOWER[name] * rate for rate in RATES], rel=1e-3
+        )
         assert row["load_s"] == 2.0
     assert table["n_batches"].tolist() == [5, 5]
     assert table["n_loads"].tolist() == [5, 0]
