@@ -1,4 +1,4 @@
 """The command line: `skillmoe COMMAND`, or `python -m skillmoe_lib COMMAND`.
 
-`commands` parses; `notebooks` runs them; `report`, `status` and `doctor` are one command each.
+`commands` parses; `notebooks` runs them; `report`, `status`, `doctor` and `why` are one command each.
 """

@@ -191,6 +191,13 @@ def cost_by_question(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame
     return costs.astype({"prompt_tokens": "Int64", "output_tokens": "Int64"})
 
 
+def cost_by_request(used: pd.DataFrame, store: GenerationStore) -> dict[tuple[int, str], float]:
+    """Seed and request -> device seconds charged for it, loads left out; `used` is of one method."""
+    rows = _charged(used, store).drop_duplicates(["seed", "request_id"])
+    keys = zip(rows["seed"].astype(int), rows["request_id"], strict=True)
+    return dict(zip(keys, rows["device_s"].astype(float), strict=True))
+
+
 def loads_by_method(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     """What each method and seed would load alone and generate, and its part of what really ran.
 
