@@ -1,11 +1,10 @@
-"""The draw of keywords in the interval: the small world, where validation questions matter and words do not."""
+"""The draw of keywords in the interval: a small world, where words decide nothing, validation questions much."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import world
 
-from skillmoe_lib import pipeline
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.profiling import skills
