@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from skillmoe_lib import aggregation, experts, paths, routing
+from skillmoe_lib import aggregation, experts, paths, routing, tables
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import results
 from skillmoe_lib.experts.pool import Pool
@@ -62,6 +62,25 @@ def annotate(session: Session, questions: pd.DataFrame, *, seed: int = 0, **sett
     return skills.skills_table({question_id: outcome.result for question_id, outcome in outcomes.items()})
 
 
+def keyword_requests(
+    session: Session, questions: pd.DataFrame, *, seed: int = 0, **settings: Any
+) -> pd.DataFrame:
+    """What `annotate` asks with these settings, as a Used table; `method` tells the split. Runs nothing."""
+    asked: dict[Run, schedule.Outcome] = {}
+    for name in ("validation", "test"):
+        for q in split(questions, name):
+            requests = next(skills.annotate(q, session.pool.keyword_expert, seed=seed, **settings))
+            ids = tuple(request.id for request in requests)
+            asked[Run(f"keywords of {name} questions", seed, q.question_id)] = schedule.Outcome(None, ids)
+    return results.used_requests(asked)
+
+
+def validation_requests(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """What `validate` asked, as a Used table, from the Scores that it returned."""
+    rows = scores[["question_id", "request_id"]].assign(method="validation answers", seed=seed, round=0)
+    return tables.check(rows, tables.USED)
+
+
 def validate(session: Session, questions: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Scores of every expert on the validation questions (METHOD 1.2)."""
     asked = split(questions, "validation")
@@ -76,10 +95,11 @@ def validate(session: Session, questions: pd.DataFrame, *, seed: int = 0) -> pd.
 
 class Examined(NamedTuple):
     """What candidates for the aggregator did: a row an item and candidate (question_id, expert, answer,
-    status, correct), and the number of questions that allowed no item."""
+    status, correct), the number of questions that allowed no item, and the requests used (a Used table)."""
 
     rows: pd.DataFrame
     n_left_out: int
+    used: pd.DataFrame | None = None
 
 
 def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, seed: int = 0) -> Examined:
@@ -124,13 +144,15 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
     if as_released:  # answers compared as strings
         gold = {question.question_id: question.gold for question in asked}
         rows["correct"] = (rows["answer"] == rows["question_id"].map(gold)).fillna(False).astype(bool)
-    return Examined(rows[["expert", "question_id", "answer", "status", "correct"]], n_left_out)
+    used = results.used_requests(answered).assign(method="aggregator items")
+    return Examined(rows[["expert", "question_id", "answer", "status", "correct"]], n_left_out, used)
 
 
 def choose(scores: pd.DataFrame, examined: Examined) -> Choice:
     """What validation decides. With no item to examine candidates on, the most accurate expert aggregates."""
     order = lineup.ranking(scores)
-    aggregator = aggregation.best_candidate(examined.rows) if len(examined.rows) else order[0]
+    ran = (examined.rows["status"] != "not_run").any()
+    aggregator = aggregation.best_candidate(examined.rows) if ran else order[0]
     return Choice(order, aggregator)
 
 

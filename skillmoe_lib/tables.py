@@ -20,10 +20,12 @@ from skillmoe_lib.files import replace_file
 TEXT = "string"
 STATUSES = ["answered", "unparsed", "cut", "overflow", "not_run"]
 KINDS = ["choice", "math", "text"]
+#: Rows of Results that nobody could run: chosen by the test questions themselves.
+BOUNDS = ("dataset_oracle", "instance_oracle")
 
 
 def _schema(name: str, columns: Mapping[str, pa.Column], unique: list[str]) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(dict(columns), unique=unique, name=name, strict=True, coerce=True)
+    return pa.DataFrameSchema(dict(columns), unique=unique or None, name=name, strict=True, coerce=True)
 
 
 def _text(**options: Any) -> pa.Column:
@@ -104,8 +106,9 @@ ROUTES = _schema(
     },
     unique=["method", "seed", "question_id", "slot"],
 )
-#: One row a method, seed and question. Cost columns are those of the method run by itself
-#: (see `cost`); null where the batch that made a generation is not on record.
+#: One row a method, seed and question. Cost columns are those of the method run by itself, keyword calls
+#: not among them (docs/cost.md); null where a request was not run. A `status` other than "not_run" counts:
+#: unparsed, cut and overflow (a prompt that does not fit the model) are wrong answers.
 RESULTS = _schema(
     "results",
     {
@@ -123,9 +126,23 @@ RESULTS = _schema(
     },
     unique=["method", "benchmark", "seed", "question_id"],
 )
+#: Every request that a method used, in the order asked; `round` counts from 0 what it asked at a time.
+USED = _schema(
+    "used",
+    {
+        "method": _text(),
+        "seed": pa.Column("Int64"),
+        "question_id": _text(),
+        "round": pa.Column("Int64", checks=pa.Check.ge(0)),
+        "request_id": _text(),
+    },
+    unique=[],
+)
+#: Costs without keyword calls, then those of the keyword calls, then what really ran (docs/cost.md).
 SUMMARY_COLUMNS = [
     "method", "benchmark", "accuracy", "low", "high", "n_questions", "calls", "prompt_tokens",
-    "output_tokens", "device_seconds", "model_loads",
+    "output_tokens", "device_seconds", "model_loads", "keyword_calls", "keyword_prompt_tokens",
+    "keyword_output_tokens", "keyword_device_seconds", "ran_device_seconds", "n_not_run", "n_overflow",
 ]  # fmt: skip
 
 

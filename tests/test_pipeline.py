@@ -59,7 +59,8 @@ def test_validate_scores_every_expert_on_validation_only(flow):
 
 
 def test_examine_finds_the_one_who_reads_well(flow):
-    rows, n_left_out = flow[0].examined
+    rows, n_left_out, used = flow[0].examined
+    assert set(used["method"]) == {"aggregator items"} and len(used) == len(rows)
     # Even questions: the specialist and cid right, two wrong; odd: one right, three wrong. All serve.
     assert n_left_out == 0
     assert rows.groupby("expert").size().to_dict() == dict.fromkeys(POOL.experts, 8)
@@ -386,3 +387,26 @@ def test_replay_serves_what_the_real_engine_stored(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(replayed, stored)
     with pytest.raises(SkillmoeError, match="the store lacks generations of 'folder:a'"):
         pipeline.validate(pipeline.open_session("tiny", "replay", "kept"), QUESTIONS)
+
+
+def test_what_was_prepared_has_a_price_of_its_own(flow):
+    """Five keyword passes of each of eight questions a split, four experts' answers, a call an item."""
+    from skillmoe_lib.inference import ledger
+
+    done, session = flow
+    asked = pd.concat(
+        [
+            pipeline.keyword_requests(session, QUESTIONS),
+            pipeline.validation_requests(done.scores),
+            done.examined.used,
+        ]
+    )
+    table = ledger.preparation(asked, session.store).set_index("step")
+    assert table["calls"].to_dict() == {
+        "keywords of validation questions": 40,
+        "keywords of test questions": 40,
+        "validation answers": 32,
+        "aggregator items": len(done.examined.rows),
+    }
+    assert table["when"].tolist() == ["preparation", "test", "preparation", "preparation"]
+    assert table["device_seconds"].notna().all()

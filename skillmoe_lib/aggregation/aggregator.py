@@ -59,7 +59,7 @@ def examine_candidate(item: Item, aggregator: Expert, *, seed: int) -> Program:
     """Let a candidate aggregate an item, with the prompt that is in use.
 
     The first round is empty: what models wrote is in this prompt, so where it is too long for a candidate
-    it was not run, and is no reason to refuse them all (see `schedule.run`).
+    that is the candidate's mistake ("overflow"), and no reason to refuse them all (see `schedule.run`).
     """
     yield []
     (generation,) = yield [prompts.aggregate(item.question, aggregator, item.chains, seed=seed)]
@@ -67,6 +67,8 @@ def examine_candidate(item: Item, aggregator: Expert, *, seed: int) -> Program:
 
 
 def best_candidate(examined: pd.DataFrame) -> str:
-    """The most accurate candidate of a frame with columns expert, correct; ties go to the first by name."""
-    accuracy = examined.groupby("expert")["correct"].mean().sort_index()
+    """The most accurate candidate of a frame with columns expert, status, correct; ties go to the first by
+    name. What was not run does not count; a prompt that did not fit a candidate is its mistake."""
+    ran = examined[examined["status"] != "not_run"]
+    accuracy = ran.groupby("expert")["correct"].mean().sort_index()
     return str(accuracy.idxmax())

@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("pool", nargs="?", help="whose models to look for (default: the chain's)")
     sub = add("report", _report, "write reports/NAME/index.html from what is there")
     sub.add_argument("name", metavar="NAME")
+    sub = add("why", _why, "where a number of a report comes from, back to what models wrote")
+    sub.add_argument("path", metavar="PATH", type=Path, help="a report folder, or a file of one")
+    sub.add_argument("--method", default="", help="list this method's questions")
+    sub.add_argument("--question", default="", metavar="ID", help="show one of them in full")
+    sub.add_argument("--seed", type=int, default=0, help="default 0")
     sub = add("pin", _pin, "fill in the revisions that a pool leaves open (needs the hub)")
     sub.add_argument("pool", metavar="POOL")
     sub = add("new", _new, "write a commented pool or benchmark to start from")
@@ -142,6 +147,13 @@ def _report(options: argparse.Namespace) -> int:
     if options.name not in known:
         raise unknown("report", options.name, known)
     print(write_index(reports / options.name))
+    return 0
+
+
+def _why(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli.why import why
+
+    print(why(options.path, method=options.method, question=options.question, seed=options.seed))
     return 0
 
 

@@ -31,7 +31,7 @@ THEME: dict[Any, Any] = {
 }  # fmt: skip
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
-HATCHES = ["", "////", "....", "xxxx"]
+HATCHES = ["", "////", "....", "xxxx", "----"]
 HALO = withStroke(linewidth=2, foreground="white")
 Groups = Mapping[str, str] | None
 themed = mpl.rc_context(THEME)  # as a decorator: entered at each call, left after it
@@ -78,7 +78,7 @@ def differences(compare_table: pd.DataFrame, *, groups: Groups = None, level: fl
     frame = need(compare_table, ["method", "benchmark", "baseline", "verdict"], numbers)
     missing = frame["n_missing"].map(lambda n: f" ({n:.0f} missing)" if n else "")
     frame["says"] = (100 * frame["difference"]).map("{:+.1f}".format) + missing
-    frame["hollow"] = frame["verdict"] == "cannot tell"
+    frame["hollow"] = ~frame["verdict"].isin(["better", "worse"])
     caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: better or
         worse for certain, by the interval and by the exact test after Holm. Hollow: cannot tell."""
     reference = frame["baseline_label" if "baseline_label" in frame else "baseline"].iloc[0]
@@ -127,10 +127,11 @@ def calls_tokens(summary: pd.DataFrame) -> Chart:
 
 @themed
 def status_bars(accuracy_table: pd.DataFrame) -> Chart:
-    """What was not right, as shares of all rows: wrong, no answer found, cut at the limit, not run."""
-    counts = ["n_answered", "n_unparsed", "n_cut", "n_not_run"]
+    """What was not right, as shares of all rows: wrong, no answer found, cut at the limit, prompt too long
+    for the model, not run."""
+    counts = ["n_answered", "n_unparsed", "n_cut", "n_overflow", "n_not_run"]
     frame = need(accuracy_table, ["method", "benchmark"], ["n_questions", "n_correct", *counts])
-    rows, names = frame[counts].sum(axis=1), ["wrong", "unparsed", "cut", "not run"]
+    rows, names = frame[counts].sum(axis=1), ["wrong", "unparsed", "cut", "overflow", "not run"]
     frame["n_answered"] -= frame["n_correct"]
     frame[names] = 100 * frame[counts].div(rows, axis=0)
     caption = "Shares of all questions and seeds; the rest is right. Accuracies leave out what was not run."

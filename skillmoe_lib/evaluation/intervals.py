@@ -3,12 +3,13 @@
 The unit sampled is the question. Seeds of one question are repeats, not new evidence: they are clustered
 by question everywhere. A difference is always paired, except against published figures, whose answers
 question by question nobody has. Accuracies, differences and margins are fractions, not percentages. Rows
-not run are missing: counted and shown, never scored as wrong. No interval has zero width: where all
-samples agree, resampling would claim certainty, and an exact bound takes over (see `paired_bootstrap`).
+not run are missing: counted and shown, never scored as wrong; a prompt that does not fit its model is wrong.
+No interval has zero width: where all samples agree, resampling would claim certainty, and an exact bound
+takes over (see `paired_bootstrap`).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -45,6 +46,33 @@ class Flips(NamedTuple):
     only_b: int
     both_wrong: int
     n: int
+
+
+class Detectable(NamedTuple):
+    """The smallest paired difference that a comparison of this size finds, and what that rests on.
+
+    `alpha` is the level of one test after correction for `n_tests`; `discordance` the share of pairs that
+    exactly one of the two methods has right. `difference` is null where no difference would be found.
+    """
+
+    difference: float
+    n_questions: int
+    discordance: float
+    alpha: float
+    n_tests: int
+    power: float
+
+    def __str__(self) -> str:
+        """One sentence for a report."""
+        if not self.n_tests:
+            return "Nothing was tested."
+        about = (
+            f"{self.n_questions} questions, of which {100 * self.discordance:.0f} of 100 are right by only "
+            f"one of two methods (the median of {self.n_tests} tests), each test at {100 * self.alpha:.2g}%"
+        )
+        if math.isnan(self.difference):
+            return f"{about}: no difference is found with a power of {100 * self.power:.0f}%."
+        return f"{about}: a power of {100 * self.power:.0f}% takes {100 * self.difference:.1f} points."
 
 
 class Verdict(NamedTuple):
@@ -160,7 +188,8 @@ def accuracy_table(results: pd.DataFrame, *, level: float = 0.95, seed: int = 0)
     """Accuracy of each method and benchmark with its interval, and what became of its rows.
 
     Columns: method, benchmark, accuracy, low, high, n_questions, n_seeds, n_correct, n_answered,
-    n_unparsed, n_cut, n_not_run. Unparsed and cut count as wrong; rows not run are left out and counted
+    n_unparsed, n_cut, n_overflow, n_not_run. Unparsed, cut and overflow (a prompt that does not fit the
+    model) count as wrong; rows not run are left out and counted
     (accuracy is null where nothing ran). One seed: Wilson. Several: percentile bootstrap over questions,
     or Wilson with n = questions where all questions agree.
     """
@@ -179,16 +208,28 @@ def accuracy_table(results: pd.DataFrame, *, level: float = 0.95, seed: int = 0)
 
 
 def compare(
-    results: pd.DataFrame, *, baseline: str, family: str = "benchmark", alpha: float = 0.05, seed: int = 0
+    results: pd.DataFrame,
+    *,
+    baseline: str,
+    family: str = "benchmark",
+    alpha: float = 0.05,
+    seed: int = 0,
+    bounds: Collection[str] = tables.BOUNDS,
 ) -> pd.DataFrame:
     """Every method against one reference method, paired by seed and question.
 
     Columns: method, benchmark, baseline, difference, low, high, n_questions, n_seeds, n_missing (pairs
     of which a side was not run), both_right, only_method, only_baseline, both_wrong (pairs), p
-    (`mcnemar_exact`, seeds clustered), p_holm (over `family`: "benchmark" or "all" rows), verdict.
+    (`mcnemar_exact`, seeds clustered), p_holm (over `family`: "benchmark" or "all" rows), same_as, verdict.
     "better" and "worse" need both p_holm < alpha and an interval (of level 1 - alpha) that excludes 0; all
-    else is "cannot tell", which is not "equal": see `equivalence`. A benchmark without the baseline, or a
+    else is "cannot tell", which is not "equal": see `tost`. A benchmark without the baseline, or a
     method that shares no question with it, is a `SkillmoeError`.
+
+    What is no test takes no part in Holm's family. `bounds` (oracles) have no p: they are chosen by the
+    test questions themselves ("bound"). A method that asked the very requests of another (every answer,
+    status and token count equal; only where the results hold these columns) is that method under a second
+    name, which `same_as` tells: where it is the baseline's, it has no p either ("same as the baseline");
+    where it is an earlier method's, it takes that one's p_holm and is not counted again.
     """
     families = {"benchmark": "benchmark", "all": "baseline"}
     if family not in families:
@@ -198,19 +239,48 @@ def compare(
         run = dict(list(part.groupby("method", sort=False)))
         if baseline not in run:
             raise unknown(f"baseline on {benchmark}", baseline, run)
+        twins = _twins(results[results["benchmark"] == benchmark], first=baseline)
         for method in [name for name in run if name != baseline]:
             pairs = run[method].merge(run[baseline], "outer", ["seed", "question_id"], suffixes=("_a", "_b"))
             if pairs[["status_a", "status_b"]].isna().any(axis=1).all():
                 raise SkillmoeError(f"{method!r} and {baseline!r} share no question and seed of {benchmark}")
             row = {"method": method, "benchmark": benchmark, "baseline": baseline}
-            rows.append(row | _paired_row(pairs, alpha, seed))
+            row |= _paired_row(pairs, alpha, seed) | {"same_as": twins.get(method)}
+            if method in bounds or twins.get(method) == baseline:
+                row["p"] = math.nan
+            rows.append(row)
     if not rows:
         raise SkillmoeError(f"nothing to compare with {baseline!r}: the results hold no other method")
     frame = pd.DataFrame(rows)
-    frame["p_holm"] = pd.concat(pd.Series(holm(p.to_dict())) for _, p in frame.groupby(families[family])["p"])
+    tested = frame["p"].where(frame["same_as"].isna())
+    frame["p_holm"] = pd.concat(
+        pd.Series(holm(p.to_dict())) for _, p in tested.groupby(frame[families[family]])
+    )
+    first = frame.set_index(["benchmark", "method"])["p_holm"]
+    for at, row in frame[frame["same_as"].notna() & frame["p"].notna()].iterrows():
+        frame.loc[at, "p_holm"] = first[row["benchmark"], row["same_as"]]
     sure = frame["p_holm"] < alpha
-    sides = [sure & (frame["low"] > 0), sure & (frame["high"] < 0)]
-    return frame.assign(verdict=np.select(sides, ["better", "worse"], "cannot tell"))
+    bound, same = frame["method"].isin(bounds), frame["same_as"] == baseline
+    sides = [bound, same, sure & (frame["low"] > 0), sure & (frame["high"] < 0)]
+    verdicts = ["bound", "same as the baseline", "better", "worse"]
+    order = [name for name in frame if name != "same_as"] + ["same_as"]
+    return frame[order].assign(verdict=np.select(sides, verdicts, "cannot tell"))
+
+
+def detectable(compared: pd.DataFrame, *, alpha: float = 0.05, power: float = 0.8) -> Detectable:
+    """The difference that the tests of `compare` find with this power, at the discordance they observed.
+
+    The level of one test is alpha over the number of tests (the first step of Holm's procedure, so the
+    harshest); n and the discordance are the medians over the tests. A benchmark at a time.
+    """
+    tested = compared[compared["p"].notna() & compared["same_as"].isna()]
+    if tested.empty:
+        return Detectable(math.nan, 0, math.nan, alpha, 0, power)
+    cells = tested[["both_right", "only_method", "only_baseline", "both_wrong"]].astype(float)
+    discordance = float(((cells["only_method"] + cells["only_baseline"]) / cells.sum(axis=1)).median())
+    n, level = int(tested["n_questions"].median()), alpha / len(tested)
+    difference = minimum_detectable_difference(n, discordance=discordance, power=power, alpha=level)
+    return Detectable(difference, n, discordance, level, len(tested), power)
 
 
 def verdict_against(
@@ -236,12 +306,37 @@ def verdict_against(
     if not (0 <= published <= 1 and 0 <= std <= 1 and n_seeds > 1):
         raise SkillmoeError(f"need fractions and n_seeds of 2 or more, given {published}, {std}, {n_seeds}")
     theirs = wilson(published * n, n)
-    spread = stats.t.ppf(0.975, n_seeds - 1) * std / math.sqrt(n_seeds)
+    spread = seed_spread(std, n_seeds=n_seeds)
     difference = ours.estimate - published
     low = difference - math.hypot(ours.estimate - ours.low, theirs.high - published, spread)
     high = difference + math.hypot(ours.high - ours.estimate, published - theirs.low, spread)
     inside, outside = -margin <= low and high <= margin, low > 0 or high < 0
     return Verdict(difference, low, high, "differs" if outside else "agrees" if inside else "cannot tell")
+
+
+def seed_spread(std: float, *, n_seeds: int = 3) -> float:
+    """Half-width of the 95% interval of a mean over seeds, t(n_seeds - 1) std / sqrt(n_seeds)."""
+    return float(stats.t.ppf(0.975, n_seeds - 1)) * std / math.sqrt(n_seeds)
+
+
+def _twins(results: pd.DataFrame, *, first: str) -> dict[str, str]:
+    """Method -> the earlier method (`first` before all) whose every answer and token count it shares."""
+    told = ["answer", "status", "calls", "prompt_tokens", "output_tokens"]
+    if not {"answer", "prompt_tokens", "output_tokens"} <= set(results):
+        return {}
+    kept = [name for name in told if name in results]
+    seen: dict[int, str] = {}
+    twins: dict[str, str] = {}
+    groups = dict(list(results.groupby("method", sort=False)))
+    for method in [first, *(name for name in groups if name != first)]:
+        rows = groups[method].sort_values(["seed", "question_id"])[["seed", "question_id", *kept]]
+        if not rows["prompt_tokens"].fillna(0).sum():
+            continue  # a bound, which asked nothing
+        mark = hash(rows.astype(str).to_csv(index=False))
+        if mark in seen:
+            twins[method] = seen[mark]
+        seen.setdefault(mark, method)
+    return twins
 
 
 def _paired_row(pairs: pd.DataFrame, alpha: float, seed: int) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def spread(routes: pd.DataFrame) -> pd.DataFrame:
 def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:
     """Every expert on every family of questions: family, expert, n, n_right, accuracy, low, high (Wilson).
 
-    `families` is `questions.families`. Unparsed and cut answers are wrong; what was not run is left out.
+    `families` is `questions.families`. Unparsed and cut answers and prompts
+    that do not fit are wrong; what was not run is left out.
     """
     ran = scores[scores["status"] != "not_run"]
     ran = ran.assign(family=ran["question_id"].map(families), correct=ran["correct"].astype(int))
@@ -96,9 +97,13 @@ def by_question(outcomes: Mapping[Single, Outcome]) -> dict[str, dict[str, Gener
 
 
 def used_requests(outcomes: Mapping[Run, Outcome]) -> pd.DataFrame:
-    """One row a request that a program used: method, seed, question_id, request_id."""
-    rows = [(*key, request_id) for key, outcome in outcomes.items() for request_id in outcome.request_ids]
-    return pd.DataFrame(rows, columns=["method", "seed", "question_id", "request_id"])
+    """One row a request that a program used, in the order asked: the Used table."""
+    rows = []
+    for key, outcome in outcomes.items():
+        rounds = [i for i, size in enumerate(outcome.round_sizes) for _ in range(size)]
+        rounds = rounds or [0] * len(outcome.request_ids)
+        rows += [(*key, *pair) for pair in zip(rounds, outcome.request_ids, strict=True)]
+    return tables.check(pd.DataFrame(rows, columns=list(tables.USED.columns)), tables.USED)
 
 
 def results_table(

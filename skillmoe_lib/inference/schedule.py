@@ -36,10 +36,11 @@ FAULTS_IN_A_ROW = 12  # with nothing answered between them, after which a model 
 
 
 class Outcome(NamedTuple):
-    """What a program returned, and every request that it used, in the order asked."""
+    """What a program returned, every request that it used, in the order asked, and how many at a time."""
 
     result: Any
     request_ids: tuple[str, ...]
+    round_sizes: tuple[int, ...] = ()
 
 
 def most_waiting(waiting: Mapping[LoadKey, Collection[Any]], *, last: Collection[LoadKey] = ()) -> LoadKey:
@@ -83,7 +84,10 @@ def run(
         queue = ((key, _State(program)) for key, program in programs.items())
         while begun := scheduled.begin(queue):
             scheduled.finish()
-            outcomes |= {key: Outcome(state.result, tuple(state.request_ids)) for key, state in begun}
+            outcomes |= {
+                key: Outcome(state.result, tuple(state.request_ids), tuple(state.round_sizes))
+                for key, state in begun
+            }
     finally:
         engine.release()
     if scheduled.culprits and not skip:
@@ -99,6 +103,7 @@ class _State:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.request_ids: list[str] = []
+        self.round_sizes: list[int] = []
         self.result: Any = None
         self.pending: Sequence[Request] = ()
         self.n_open = 0  # of the pending requests, each counted once
@@ -111,6 +116,7 @@ class _State:
             self.pending, self.result = (), end.value
             return False
         self.request_ids += [request.id for request in self.pending]
+        self.round_sizes.append(len(self.pending))
         return True
 
 
@@ -364,7 +370,9 @@ class _Run:
                 raise _Fault(error, loading=True) from error
             load.callback(setattr, self, "recorder", None)
             # Inside the load: what is finished is stored before the model goes.
-            self.recorder = load.enter_context(_Recorder(self.store, model, self.engine, start))
+            self.recorder = load.enter_context(
+                _Recorder(self.store, model, self.engine, start, swapped=getattr(loaded, "swapped", False))
+            )
             bar.set_description(f"{self.description}: {model.source}")
             group: _Group | None = at_work[0]
             while group:
@@ -437,7 +445,9 @@ def _named(culprits: Sequence[tuple[Request, Failure]]) -> str:
 class _Recorder:
     """Keeps what one load of a model produces: in its journal at once, in a part every so often."""
 
-    def __init__(self, store: GenerationStore, model: Model, engine: Engine, start: float) -> None:
+    def __init__(
+        self, store: GenerationStore, model: Model, engine: Engine, start: float, *, swapped: bool
+    ) -> None:
         self.since, about = time.perf_counter(), engine.describe()
         self.batch = Batch(
             batch_id=uuid.uuid4().hex,
@@ -448,6 +458,7 @@ class _Recorder:
             devices=about["devices"],
             versions=about["versions"],
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            swapped=swapped,
         )
         self.journal = store.journal(self.batch)
         self.held: dict[str, Generation] = {}  # what is not in a part yet

@@ -69,6 +69,7 @@ _FAILURE_COLUMNS = [
 ]  # fmt: skip
 _BATCH_COLUMNS = [
     "batch_id", "model", "engine", "n_requests", "load_s", "generate_s", "devices", "versions", "started_at",
+    "swapped",
 ]  # fmt: skip
 _DIGITS = 16  # of a part's digest, in its name
 _OF_A_MODEL = ["source", "revision", "template", "max_model_len", "dtype"]
@@ -83,7 +84,8 @@ class Batch:
     """One load of one model: who generated, on what, and the seconds since the last append.
 
     `generate_s` is the wall time of the requests appended with it; `load_s` that of the whole load;
-    `devices` the number of GPUs (or 1 for a CPU) held meanwhile.
+    `devices` the number of GPUs (or 1 for a CPU) held meanwhile; `swapped` says whether the weights came
+    into a process that already held a model (null: not on record).
     """
 
     batch_id: str
@@ -94,6 +96,7 @@ class Batch:
     devices: int
     versions: Mapping[str, str]
     started_at: str
+    swapped: bool | None = None
 
 
 class GenerationStore:

@@ -142,8 +142,8 @@ def best_of_n(question: Question, expert: Expert, judge: Expert, *, seed: int, n
     (verdict,) = yield [
         prompts.pick(question, judge, [visible_text(expert, turn) for turn in turns], seed=seed)
     ]
-    if verdict.finish_reason == "not_run":
-        return Answer(None, "not_run")
+    if verdict.finish_reason in ("not_run", "overflow"):
+        return Answer(None, verdict.finish_reason)
     number = picked(visible_text(judge, verdict))
     if number is None or not 1 <= number <= n_samples:
         return Answer(None, "cut" if verdict.finish_reason == "length" else "unparsed")

@@ -11,9 +11,9 @@ _NEEDED = ["question_id", "expert", "correct", "status"]
 def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
     """Right (1), wrong (0) or not run (null) as a question x expert frame.
 
-    Needs the Scores columns question_id, expert, correct and status. Unparsed and cut answers are wrong;
-    several samples of a question are averaged. Rows and columns are sorted by name. Raises
-    `SkillmoeError` where there is nothing, or nothing of some expert.
+    Needs the Scores columns question_id, expert, correct and status. Unparsed and cut answers and prompts
+    that do not fit are wrong; several samples of a question are averaged. Rows and columns are sorted by
+    name. Raises `SkillmoeError` where there is nothing, or nothing of some expert.
     """
     if absent := [name for name in _NEEDED if name not in scores]:
         raise SkillmoeError(f"scores lack the column {absent[0]!r}: they need {', '.join(_NEEDED)}")
@@ -31,8 +31,9 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
 def profile(skills: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Profiles frame: for each expert and skill, right minus wrong answers and their number.
 
-    Each answer counts +1 or -1 for every skill of its question. Unparsed and cut answers are wrong;
-    what was not run is not counted. Raises `SkillmoeError` where no scored question carries a skill.
+    Each answer counts +1 or -1 for every skill of its question. Unparsed and cut answers and prompts
+    that do not fit are wrong; what was not run is not counted. Raises `SkillmoeError` where no scored
+    question carries a skill.
     """
     ran = scores.loc[scores["status"] != "not_run", ["question_id", "expert", "correct"]]
     carried = skills[["question_id", "skill"]].merge(ran, on="question_id")

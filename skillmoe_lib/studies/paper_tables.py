@@ -179,7 +179,8 @@ def headline(
     n_questions, published (on this benchmark), published_average (over the paper's four: the headline),
     difference (of the two gains), difference_low, difference_high, verdict; fractions. The published
     gain is of two accuracies whose answers nobody has: it is taken as unpaired, so its interval (Wilson
-    at the published n) is too wide rather than too narrow. Verdicts as in `published.beside`.
+    at the published n, and the published standard deviation over seeds, as in
+    `intervals.verdict_against`) is too wide rather than too narrow. Verdicts as in `published.beside`.
     """
     main, rows = published.load("main_table"), []
     (benchmark,) = set(table["benchmark"])
@@ -199,7 +200,8 @@ def headline(
                 intervals.wilson(accuracy[m] * theirs.loc[m, "n_test"], theirs.loc[m, "n_test"])
                 for m in theirs.index
             ]
-            half = hypot(*((span.high - span.low) / 2 for span in spans))
+            seeds = [intervals.seed_spread(std / 100) for std in theirs["std"].fillna(0.0)]
+            half = hypot(*((span.high - span.low) / 2 for span in spans), *seeds)
             row["published"] = float(accuracy["symbolic_moe"] - accuracy[other])
             gain = Interval(row["gain"], row["gain_low"], row["gain_high"], int(row["n_questions"]))
         rows.append(row | against_published(gain, row["published"], half=half, margin=margin))

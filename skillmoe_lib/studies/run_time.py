@@ -1,9 +1,11 @@
 """Run time of ways to run (the paper's efficiency table): grouped batches, MoA, one question after another.
 
-Device seconds come from batches that were really run for the purpose, on stores of their own.
+Device seconds of `measured` come from batches that were really run for the purpose, on stores of their own
+and with every load cold; `charged_against_measured` sets what the ledger charges beside them (docs/cost.md).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,15 +28,16 @@ _COSTS = ["calls", "prompt_tokens", "output_tokens", "device_seconds"]
 
 
 def seconds(used: pd.DataFrame, store: GenerationStore, *, way: str) -> pd.DataFrame:
-    """Cost of each question, from the ledger: way, question_id, calls, prompt_tokens, output_tokens,
-    device_seconds, model_loads.
+    """What each question really took, on a store that holds nothing else: way, question_id, calls,
+    prompt_tokens, output_tokens, device_seconds (null where a request was not run), model_loads.
 
-    `used` holds the requests of one method and seed. Its loads are shared out equally over its questions.
+    `used` holds the requests of one method and seed; `model_loads` is each question's part of the loads.
     """
     costs = ledger.cost_by_question(used, store)
-    n_loads = int(ledger.loads_by_method(used, store)["model_loads"].sum())
+    really = ledger.ran(used, store).set_index("question_id")["ran_device_s"]
+    costs["device_seconds"] = costs["question_id"].map(really).where(costs["device_seconds"].notna())
     frame = costs[["question_id", *_COSTS]].astype(dict.fromkeys(_COSTS, float))
-    return frame.assign(way=way, model_loads=n_loads / len(costs))
+    return frame.assign(way=way, model_loads=len(store.batches()) / len(costs))
 
 
 def seconds_from_results(
@@ -64,22 +67,60 @@ def measured(
 
     Each way has a store of its own, `run_time/WAY` in the session's, so that no way profits from what another
     has generated, and a second run measures nothing again. "one by one" loads every model that a question
-    needs for that question, as a system without grouped batches does (where the engine can swap weights,
-    all but the first of them by swapping); its questions are a sample by seed and id. Frame as `seconds`;
-    a way is a method's name or "one by one".
+    needs for that question, as a system without grouped batches does; its questions are a sample by seed and
+    id. No engine swaps weights here: every load is a cold one. Frame as `seconds`; a way is a method's name
+    or "one by one".
     """
+    engine = session.engine
+    if hasattr(engine, "swap_weights"):
+        engine = replace(engine, swap_weights=False)
     asked = sorted(pipeline.split(questions, "test"), key=lambda q: digest("arrival", seed, q.question_id))
     few = [[question] for question in asked[:n_one_by_one]]
     last = {session.pool.experts[choice.aggregator].model.load_key}
     policy, frames = partial(schedule.most_waiting, last=last), []
     ways = [(name, name, [asked]) for name in methods] + [("one by one", "symbolic_moe", few)]
     for way, method, waves in ways:
-        store = GenerationStore(session.store.root / "run_time" / way.replace(" ", "_"))
+        store = store_of(session, way)
         for wave in waves:
             programs = lineup.programs([method], wave, session.pool, routes, choice, seeds=[seed])
-            outcomes = schedule.run(programs, session.engine, store, policy=policy, description=way)
+            outcomes = schedule.run(programs, engine, store, policy=policy, description=way)
             frames.append(seconds(results.used_requests(outcomes), store, way=way))
     return pd.concat(frames, ignore_index=True)
+
+
+def store_of(session: Session, way: str) -> GenerationStore:
+    """The store of one way of `measured`."""
+    return GenerationStore(session.store.root / "run_time" / way.replace(" ", "_"))
+
+
+def charged_against_measured(
+    session: Session, loads: pd.DataFrame, methods: Sequence[str], *, seed: int = 0, within: float = 0.15
+) -> pd.DataFrame:
+    """What methods are charged in the scheduled run of all, beside what `measured` took for each alone.
+
+    `loads` is `ledger.loads_by_method` of the run of all. Columns: method, charged_load_s,
+    measured_load_s, n_loads, n_measured_loads, charged_generate_s, measured_generate_s, charged_s,
+    measured_s, ratio (charged to measured), close (the ratio lies from 1 - `within` to 1 + `within`);
+    device seconds of a whole pass over the test questions. A method that was not measured is left out.
+    """
+    charged = loads[loads["seed"] == seed].set_index("method")
+    rows = []
+    for method in methods:
+        batches = store_of(session, method).batches()
+        if method not in charged.index or batches.empty:
+            continue
+        load_s, generate_s = (
+            float((batches[name] * batches["devices"]).sum()) for name in ("load_s", "generate_s")
+        )
+        ours = charged.loc[method]
+        both = float(ours["load_device_s"] + ours["generate_device_s"]), load_s + generate_s
+        ratio = both[0] / both[1]
+        row = {"method": method, "charged_load_s": ours["load_device_s"], "measured_load_s": load_s}
+        row |= {"n_loads": int(ours["model_loads"]), "n_measured_loads": len(batches)}
+        row |= {"charged_generate_s": ours["generate_device_s"], "measured_generate_s": generate_s}
+        row |= {"charged_s": both[0], "measured_s": both[1], "ratio": ratio}
+        rows.append(row | {"close": abs(ratio - 1) <= within})
+    return pd.DataFrame(rows)
 
 
 def run_times(per_question: pd.DataFrame) -> pd.DataFrame:

@@ -213,9 +213,18 @@ def test_examine_asks_with_the_prompt_in_use():
 
 def test_choose_takes_the_most_accurate_and_breaks_ties_by_name():
     rows = [("zoe", True), ("zoe", False), ("bob", False), ("bob", True), ("ann", False), ("ann", False)]
-    frame = pd.DataFrame(rows, columns=["expert", "correct"])
+    frame = pd.DataFrame(rows, columns=["expert", "correct"]).assign(status="answered")
     assert aggregation.best_candidate(frame) == "bob"
     assert aggregation.best_candidate(frame.iloc[::-1]) == "bob"
     assert (
         aggregation.best_candidate(frame[frame["expert"] == "ann"]) == "ann"
     )  # never answers: still a choice
+
+
+def test_a_prompt_that_does_not_fit_a_candidate_is_its_mistake_and_a_failure_is_missing():
+    """bob was right on one of two, ann on one of one that fitted and five that did not, cid on one of one."""
+    rows = [("bob", "answered", True), ("bob", "answered", False), ("ann", "answered", True)]
+    rows += [("ann", "overflow", False)] * 5 + [("cid", "answered", True), ("cid", "not_run", False)]
+    frame = pd.DataFrame(rows, columns=["expert", "status", "correct"])
+    assert aggregation.best_candidate(frame) == "cid"
+    assert aggregation.best_candidate(frame[frame["expert"] != "cid"]) == "bob"

@@ -287,6 +287,7 @@ def test_first_turn(text: str, first: str) -> None:
         ("I wonder", "stop", {}, Answer(None, "unparsed")),
         ("", "stop", {}, Answer(None, "unparsed")),
         ("", "not_run", {}, Answer(None, "not_run")),
+        ("", "overflow", {}, Answer(None, "overflow")),
         ("perhaps the answer is (A), or", "length", {"reasoning": True}, Answer(None, "cut")),
         ("(A)?</think>Answer: (B)", "stop", {"reasoning": True}, Answer("B", "answered", "answer_colon")),
         (

@@ -29,6 +29,7 @@ def accuracy_table(**changes: object) -> pd.DataFrame:
             "n_answered": [36, 40, 36, 40, 20],
             "n_unparsed": [3, 0, 2, 0, 10],
             "n_cut": [1, 0, 2, 0, 10],
+            "n_overflow": 0,
             "n_not_run": [0, 0, 0, 0, 10],
         }
     )
@@ -228,10 +229,10 @@ def test_status_bars_are_shares_of_all_rows():
     (axis,) = chart.axes
     # Random-3: 50 rows, 12 wrong, 10 unparsed, 10 cut, 10 not run. CoT: 16, 3 and 1 of 40.
     shares = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axis.containers}
-    assert list(shares) == ["wrong", "unparsed", "cut", "not run"]
-    assert [values[4] for values in shares.values()] == pytest.approx([24, 20, 20, 20])
-    assert [values[0] for values in shares.values()] == pytest.approx([40, 7.5, 2.5, 0])
-    assert len({bars[0].get_hatch() for bars in axis.containers}) == 4
+    assert list(shares) == ["wrong", "unparsed", "cut", "overflow", "not run"]
+    assert [values[4] for values in shares.values()] == pytest.approx([24, 20, 20, 0, 20])
+    assert [values[0] for values in shares.values()] == pytest.approx([40, 7.5, 2.5, 0, 0])
+    assert len({bars[0].get_hatch() for bars in axis.containers}) == 5
     assert [text.get_text() for text in chart.legends[0].get_texts()] == list(shares)
 
 

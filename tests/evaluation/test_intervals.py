@@ -15,6 +15,7 @@ from skillmoe_lib.evaluation.intervals import (
     Interval,
     accuracy_table,
     compare,
+    detectable,
     flips,
     holm,
     mcnemar_exact,
@@ -37,8 +38,8 @@ def outcomes(both_right: int, only_a: int, only_b: int, both_wrong: int) -> tupl
 
 
 def results(table: dict[tuple[str, int], str], benchmark: str = "toy") -> pd.DataFrame:
-    """Results from a string a run: 1 right, 0 wrong, ? unparsed, c cut, - not run, space no such row."""
-    status = {"1": "answered", "0": "answered", "?": "unparsed", "c": "cut", "-": "not_run"}
+    """Results from a string a run: 1 right, 0 wrong, ? unparsed, c cut, o overflow, - not run, space none."""
+    status = {"1": "answered", "0": "answered", "?": "unparsed", "c": "cut", "o": "overflow", "-": "not_run"}
     rows = [
         (method, benchmark, seed, f"q{i}", status[mark], mark == "1")
         for (method, seed), marks in table.items()
@@ -263,6 +264,11 @@ class TestAccuracyTable:
         ]
         assert counts.tolist() == [12, 1, 7, 10, 1, 1, 2]
 
+    def test_a_prompt_that_does_not_fit_is_wrong_not_missing(self):
+        row = accuracy_table(results({("Debate", 0): "1" * 54 + "0" * 6 + "o" * 40})).iloc[0]
+        assert row["accuracy"] == pytest.approx(0.54)  # and not 54 of 60, 90%
+        assert row[["n_questions", "n_overflow", "n_not_run"]].tolist() == [100, 40, 0]
+
     def test_several_seeds_are_clustered(self):
         marks = "11100" * 8
         one = accuracy_table(results({("CoT", 0): marks})).iloc[0]
@@ -339,6 +345,10 @@ class TestCompare:
         assert row[["n_questions", "n_missing"]].tolist() == [3, 7]
         assert row["difference"] == pytest.approx(1 / 3)
 
+    def test_a_prompt_that_does_not_fit_is_compared_as_wrong(self):
+        row = compare(results({("Ours", 0): "11oo", ("CoT", 0): "1010"}), baseline="CoT").iloc[0]
+        assert row[["n_questions", "n_missing", "only_method", "only_baseline"]].tolist() == [4, 0, 1, 1]
+
     def test_nothing_ran_is_a_gap(self):
         frame = results({("Ours", 0): "---", ("CoT", 0): "101", ("Other", 0): "111"})
         row = compare(frame, baseline="CoT").set_index("method").loc["Ours"]
@@ -353,6 +363,61 @@ class TestCompare:
         assert together["p_holm"].tolist() == pytest.approx((2 * alone["p_holm"]).tolist())
         with pytest.raises(SkillmoeError, match="unknown family 'each'"):
             compare(both, baseline="CoT", family="each")
+
+    def test_what_is_no_test_takes_no_part_in_holms_family(self):
+        """Two real comparisons, an oracle, the baseline under a second name, and CoT under a second name."""
+        marks = {"Ours": "1" * 30 + "0" * 10, "CoT": "1" * 15 + "0" * 25, "Vote": "01" * 20}
+        marks |= {"instance_oracle": "1" * 40, "Ours again": marks["Ours"], "Best": marks["CoT"]}
+        frame = results({(method, 0): text for method, text in marks.items()})
+        cost = frame["method"].map({"Ours": 4, "Ours again": 4, "CoT": 1, "Best": 1, "Vote": 3}).fillna(0)
+        frame = frame.assign(answer=frame["correct"].astype(str), calls=cost)
+        frame = frame.assign(prompt_tokens=10 * cost, output_tokens=5 * cost)
+        table = compare(frame, baseline="Ours").set_index("method")
+        assert table["verdict"].to_dict() == {
+            "CoT": "worse",
+            "Vote": "worse",
+            "instance_oracle": "bound",
+            "Ours again": "same as the baseline",
+            "Best": "worse",
+        }
+        assert table["p"].isna().to_dict() == {
+            "CoT": False,
+            "Vote": False,
+            "instance_oracle": True,
+            "Ours again": True,
+            "Best": False,
+        }
+        assert table.loc[["Ours again", "Best"], "same_as"].tolist() == ["Ours", "CoT"]
+        # A family of two, not of five: 2 * 2 / 2^15. Vote: 15 against 5, p = .041, which five would bury.
+        assert table.loc["CoT", "p_holm"] == table.loc["Best", "p_holm"] == pytest.approx(2 * 2 / 2**15)
+        assert detectable(compare(frame, baseline="Ours")).n_tests == 2
+
+    def test_equal_outcomes_of_different_requests_are_a_test(self):
+        frame = results({("Ours", 0): "1100", ("CoT", 0): "1100"}).assign(answer="A", output_tokens=1)
+        frame["prompt_tokens"] = frame["method"].map({"Ours": 7, "CoT": 5})
+        row = compare(frame, baseline="CoT").iloc[0]
+        assert (row["p"], row["same_as"], row["verdict"]) == (1, None, "cannot tell")
+
+    def test_detectable_difference_by_hand(self):
+        """One test of 100 pairs, 20 of them discordant: the value of TestPower, at the full level."""
+        marks = {("Ours", 0): "1" * 15 + "0" * 5 + "1" * 80, ("CoT", 0): "0" * 15 + "1" * 5 + "1" * 80}
+        found = detectable(compare(results(marks), baseline="CoT"))
+        assert found[:5] == pytest.approx((0.1238193, 100, 0.2, 0.05, 1), abs=1e-6)
+        assert str(found) == (
+            "100 questions, of which 20 of 100 are right by only one of two methods (the median of 1 tests), "
+            "each test at 5%: a power of 80% takes 12.4 points."
+        )
+
+    def test_a_second_test_halves_the_level(self):
+        marks = {("Ours", 0): "1" * 60 + "0" * 40, ("CoT", 0): "1" * 50 + "0" * 50}
+        one, two = (
+            detectable(compare(results(marks | more), baseline="CoT"))
+            for more in ({}, {("Vote", 0): "1" * 60 + "0" * 40})
+        )
+        assert (one.alpha, two.alpha, two.n_tests) == (0.05, 0.025, 2)
+        assert two.difference > one.difference
+        nothing = detectable(compare(results({("Ours", 0): "1-", ("CoT", 0): "-1"}), baseline="CoT"))
+        assert str(nothing) == "Nothing was tested."
 
     def test_refuses(self):
         frame = results({("Ours", 0): "11  ", ("CoT", 0): "  10"})

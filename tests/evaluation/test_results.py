@@ -96,16 +96,16 @@ def test_by_question_nests_generations():
     assert results.by_question(outcomes) == {"c": {"ann": one, "bob": two}, "m": {"ann": two}}
 
 
-def test_used_requests_keeps_repeats():
+def test_used_requests_keeps_repeats_and_rounds():
     outcomes = {
-        Run("a", 0, "c"): schedule.Outcome(None, ("r1", "r2", "r1")),
+        Run("a", 0, "c"): schedule.Outcome(None, ("r1", "r2", "r1"), (2, 0, 1)),
         Run("b", 1, "c"): schedule.Outcome(None, ("r1",)),
     }
     assert results.used_requests(outcomes).to_numpy().tolist() == [
-        ["a", 0, "c", "r1"],
-        ["a", 0, "c", "r2"],
-        ["a", 0, "c", "r1"],
-        ["b", 1, "c", "r1"],
+        ["a", 0, "c", 0, "r1"],
+        ["a", 0, "c", 0, "r2"],
+        ["a", 0, "c", 2, "r1"],
+        ["b", 1, "c", 0, "r1"],
     ]
 
 
@@ -145,7 +145,7 @@ def _cot(question, expert, seed):
 # -- bounds --------------------------------------------------------------------------------------
 
 
-def scored(grid, *, not_run=()):
+def scored(grid, *, not_run=(), overflow=()):
     """Scores from expert -> string of 1 and 0, a digit a question."""
     rows = [
         {
@@ -154,7 +154,7 @@ def scored(grid, *, not_run=()):
             "expert": name,
             "sample": 0,
             "answer": None if (name, i) in not_run else f"by {name}",
-            "status": "not_run" if (name, i) in not_run else "answered",
+            "status": _status((name, i), not_run, overflow),
             "correct": digit == "1",
             "truncated": False,
         }
@@ -162,6 +162,10 @@ def scored(grid, *, not_run=()):
         for i, digit in enumerate(digits)
     ]
     return tables.check(pd.DataFrame(rows), tables.SCORES)
+
+
+def _status(key, not_run, overflow):
+    return "not_run" if key in not_run else "overflow" if key in overflow else "answered"
 
 
 def bounds(grid, **options):
@@ -204,6 +208,12 @@ def test_what_was_not_run_does_not_count_against_an_expert():
     assert found["dataset_oracle"]["status"].tolist() == ["answered", "answered", "not_run", "not_run"]
     assert found["instance_oracle"]["status"].tolist() == ["answered"] * 4
     assert found["instance_oracle"]["answer"].tolist()[3] == "by ann"  # wrong, not missing
+
+
+def test_a_prompt_that_does_not_fit_counts_against_an_expert():
+    # bob: 2 of 4, and not 2 of 2.
+    found = bounds({"ann": "1110", "bob": "1100"}, overflow={("bob", 2), ("bob", 3)})
+    assert set(found["dataset_oracle"]["answer"]) == {"by ann"}
 
 
 def test_oracles_where_nothing_ran():

@@ -61,9 +61,9 @@ ALL_ROUTES = routes(dict.fromkeys(("symbolic_moe", *lineup.ROUTED), ("bob", "cid
 
 
 def scored(**outcomes):
-    """Scores from expert -> a letter an answer: r right, w wrong, n not run."""
+    """Scores from expert -> a letter an answer: r right, w wrong, o overflow, n not run."""
     rows = [
-        (name, letter == "r", "not_run" if letter == "n" else "answered")
+        (name, letter == "r", {"n": "not_run", "o": "overflow"}.get(letter, "answered"))
         for name, letters in outcomes.items()
         for letter in letters
     ]
@@ -79,6 +79,10 @@ def test_ranking_by_accuracy_then_by_name():
 
 def test_ranking_leaves_out_what_was_not_run():
     assert lineup.ranking(scored(ann="rrw", bob="rrn", cid="nnn")) == ("bob", "ann")
+
+
+def test_ranking_counts_a_prompt_that_does_not_fit_as_wrong():
+    assert lineup.ranking(scored(ann="rrw", bob="roo")) == ("ann", "bob")
 
 
 def test_ranking_of_nothing_says_so():

@@ -369,6 +369,7 @@ def test_a_criticism_is_content_only_in_its_verdict(criticism, correct):
         ("Let me compare [1] with [2", "length", Answer(None, "cut")),
         ("Let me compare", "length", Answer(None, "cut")),
         ("", "not_run", Answer(None, "not_run")),
+        ("", "overflow", Answer(None, "overflow")),
     ],
 )
 def test_best_of_n_takes_the_sample_that_the_judge_names(verdict, finish, result):

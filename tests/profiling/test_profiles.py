@@ -30,6 +30,13 @@ def test_profile_is_right_minus_wrong():
     assert rows["n"].to_dict()[("C", "sums")] == 1  # q2 was not run: missing, not wrong
 
 
+def test_a_prompt_that_does_not_fit_counts_against_an_expert():
+    too_long = SCORES.assign(status=SCORES["status"].replace("not_run", "overflow"))
+    rows = profiles.profile(SKILLS, too_long).set_index(["expert", "skill"])
+    assert (rows.loc[("C", "sums"), "score"], rows.loc[("C", "sums"), "n"]) == (0, 2)
+    assert profiles.outcomes(too_long).loc["q2", "C"] == 0
+
+
 def test_totals_add_up():
     assert profiles.totals(profiles.profile(SKILLS, SCORES)).to_dict() == {"A": 1, "B": -3, "C": 2}
 

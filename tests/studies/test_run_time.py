@@ -130,3 +130,48 @@ def test_what_was_measured_is_not_measured_again_and_replays(before, tmp_path):
     assert measure((replayed, *before[1:])).equals(first)
     with pytest.raises(SkillmoeError, match="engine 'replay' cannot make them"):
         measure((replayed._replace(store=GenerationStore(tmp_path)), *before[1:]))
+
+
+def test_charged_against_measured_by_hand(before, tmp_path):
+    """Charged 2 + 8 s, measured 2 + 9 s: close. Charged 4 + 8, measured 3 + 6: a third too much."""
+    from skillmoe_lib.generation import Generation
+    from skillmoe_lib.inference.store import Batch
+    from skillmoe_lib.prompts import solve
+
+    session = before[0]._replace(store=GenerationStore(tmp_path))
+    request = solve(scenes.question("q"), scenes.expert("ann"), seed=0)
+    for method, load_s, generate_s in (("cot", 2.0, 9.0), ("moa", 3.0, 6.0)):
+        made = Generation(request.id, "text", "stop", 1, 1)
+        about = Batch(method, "ann", "scripted", load_s, generate_s, 1, {}, "2020-01-01", False)
+        run_time.store_of(session, method).append([(request, made)], about)
+    loads = pd.DataFrame(
+        [("cot", 0, 1, 2.0, 8.0), ("moa", 0, 2, 4.0, 8.0), ("cot", 1, 9, 9.0, 9.0)],
+        columns=["method", "seed", "model_loads", "load_device_s", "generate_device_s"],
+    )
+    table = run_time.charged_against_measured(session, loads, ["cot", "moa", "debate"]).set_index("method")
+    assert table["ratio"].to_dict() == pytest.approx({"cot": 10 / 11, "moa": 12 / 9})
+    assert table["close"].to_dict() == {"cot": True, "moa": False}
+    assert table.loc["moa", ["n_loads", "n_measured_loads", "charged_s", "measured_s"]].tolist() == [
+        2,
+        1,
+        12,
+        9,
+    ]
+
+
+def test_measuring_swaps_no_weights(before, tmp_path):
+    """A cold load is what a method is charged, so it is what is measured."""
+    from dataclasses import dataclass
+
+    @dataclass
+    class Swapping(ScriptedEngine):
+        swap_weights: bool = True
+
+        def load(self, model):
+            assert not self.swap_weights
+            return super().load(model)
+
+    session = Session(before[0].pool, Swapping(world.reply), GenerationStore(tmp_path))
+    _, found, routes = before
+    run_time.measured(session, world.QUESTIONS, routes, found.choice, ["moa"], n_one_by_one=1)
+    assert session.engine.swap_weights

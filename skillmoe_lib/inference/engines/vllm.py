@@ -121,13 +121,14 @@ class VLLMEngine:
         It is kept for the next load where that may swap; `release` ends it.
         """
         process, kind = self._take(model), _kind(model) if self.swap_weights and not _has_gpu() else ""
+        swapped = process is not None
         try:
             if process:
                 process.connection.send(model.path)
             else:
                 process = self._start(model)
             process.receive(model, self.stall_s)
-            yield _Loaded(process, model, self.stall_s)
+            yield _Loaded(process, model, self.stall_s, swapped)
         except BaseException:
             if process:
                 process.end()
@@ -267,6 +268,7 @@ class _Loaded:
     process: _Process
     model: Model
     stall_s: float
+    swapped: bool = False  # into a process that held another model
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Send all requests at once and yield what finishes, as it does."""

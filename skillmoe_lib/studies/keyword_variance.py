@@ -1,0 +1,248 @@
+"""How far a result rests on the keywords that happened to be drawn, and on the validation questions.
+
+Another draw of keywords from the same model gives other profiles and other recruits, so another accuracy; an
+interval over test questions alone does not show that. Here the keyword passes of every question, the
+validation questions and the test questions are resampled together, and skills, profiles and routes are made
+anew from what is stored: nothing is generated. The vote of the recruited experts is exact wherever their
+answers are stored. The aggregator has read only the chains that it was shown: for recruits that it never saw
+together the vote stands in, and how often that was is a column.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from skillmoe_lib import answers, prompts
+from skillmoe_lib.aggregation.votes import read_answer, visible_text, vote
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.generation import Generation
+from skillmoe_lib.methods.lineup import Choice
+from skillmoe_lib.pipeline import Session, split
+from skillmoe_lib.profiling import skills
+from skillmoe_lib.questions.benchmark import Question
+from skillmoe_lib.routing.skill_router import SkillRouter
+from skillmoe_lib.seeding import generator
+
+Passes = Mapping[str, Sequence[Sequence[str]]]
+QUESTIONS_ONLY, ALL = "test questions", "test questions, keywords and validation questions"
+
+
+def stored_passes(
+    session: Session, questions: pd.DataFrame, *, seed: int = 0, votes: int = 5
+) -> dict[str, list[list[str]]]:
+    """Question id -> what each keyword pass named, from the store; a pass that was not run is left out.
+
+    Raises `SkillmoeError` where no pass of some question is stored.
+    """
+    expert = session.pool.keyword_expert
+    asked = {
+        q.question_id: [prompts.keywords(q, expert, seed=seed, sample=i).id for i in range(votes)]
+        for q in [*split(questions, "validation"), *split(questions, "test")]
+    }
+    found = session.store.get(request_id for ids in asked.values() for request_id in ids)
+    named = {
+        question_id: [skills.parse_keywords(found[i].text) for i in ids if i in found]
+        for question_id, ids in asked.items()
+    }
+    if absent := [question_id for question_id, passes in named.items() if not passes]:
+        raise SkillmoeError(
+            f"no keyword pass of {len(absent)} question(s) is stored, such as {absent[0]!r}: "
+            "run the notebook 02_skills first, with the same seed and pool"
+        )
+    return named
+
+
+def keyword_variance(
+    session: Session,
+    questions: pd.DataFrame,
+    passes: Passes,
+    scores: pd.DataFrame,
+    routes: pd.DataFrame,
+    choice: Choice,
+    router: SkillRouter,
+    *,
+    n_draws: int = 200,
+    seed: int = 0,
+    min_votes: int = 2,
+    max_chars: int = 20,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Both intervals of `majority_vote` and `symbolic_moe`, with and without the draw of keywords.
+
+    Parameters
+    ----------
+    passes
+        Of `stored_passes`.
+    scores
+        Scores of the validation questions.
+    routes
+        The routes that were run; those of `symbolic_moe` and `seed` are used.
+    router
+        As it recruited; it is fitted anew in every draw.
+
+    Returns
+    -------
+    One row a method and interval: method, resampled, accuracy, low, high, n_questions, n_draws, sd_draw
+    (standard deviation of the accuracy over draws of keywords and validation questions, the test
+    questions fixed; 0 where they are not drawn), stand_ins (share of outcomes of `symbolic_moe` for which
+    the vote stands in), reused (share of slots for which another sample of the expert stands in).
+
+    Notes
+    -----
+    Resampling five passes with replacement doubles some, so a word that one pass named can reach two
+    votes: draws keep more words than the passes did. What draws have in common (their mean's distance
+    to the accuracy observed) is therefore taken off; the spread is kept.
+    """
+    asked = split(questions, "test")
+    outcomes = _Outcomes(session, asked, choice, seed)
+    mine = routes[(routes["method"] == "symbolic_moe") & (routes["seed"] == seed)]
+    observed = outcomes.of(mine)
+    whole: dict[str, list[float]] = {"majority_vote": [], "symbolic_moe": []}
+    fixed: dict[str, list[float]] = {name: [] for name in whole}
+    draws = [generator("keyword variance", seed, i) for i in range(n_draws)]
+    embed = _remembered()
+    for draw in draws:
+        drawn = outcomes.of(
+            _rerouted(questions, passes, scores, router, draw, seed, min_votes, max_chars, embed)
+        )
+        at = draw.integers(len(asked), size=len(asked))
+        for name, right in drawn.items():
+            fixed[name].append(float(right.mean()))
+            whole[name].append(float(right[at].mean()))
+    rows: list[dict[str, Any]] = []
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    for name, right in observed.items():
+        accuracy = float(right.mean())
+        random = generator("keyword variance", "questions", seed)
+        alone = [float(right[random.integers(right.size, size=right.size)].mean()) for _ in range(n_draws)]
+        both = np.array(whole[name]) - np.mean(fixed[name]) + accuracy
+        for what, values, sd in (
+            (QUESTIONS_ONLY, np.array(alone), 0.0),
+            (ALL, both, float(np.std(fixed[name], ddof=1))),
+        ):
+            low, high = np.clip(np.quantile(values, tails), 0, 1)
+            row = {"method": name, "resampled": what, "accuracy": accuracy}
+            row |= {"low": min(float(low), accuracy), "high": max(float(high), accuracy)}
+            row |= {"n_questions": len(asked), "n_draws": n_draws, "sd_draw": sd}
+            shares = outcomes.shares()
+            row |= {"stand_ins": shares.stand_ins if name == "symbolic_moe" else 0.0}
+            rows.append(row | {"reused": shares.reused})
+    return pd.DataFrame(rows)
+
+
+def _rerouted(
+    questions: pd.DataFrame,
+    passes: Passes,
+    scores: pd.DataFrame,
+    router: SkillRouter,
+    draw: np.random.Generator,
+    seed: int,
+    min_votes: int,
+    max_chars: int,
+    embed: skills.Embed,
+) -> pd.DataFrame:
+    """Routes of the test questions after one draw of keyword passes and of validation questions."""
+    splits = questions.set_index("question_id")["split"]
+    kept: dict[str, dict[str, Mapping[str, int]]] = {"validation": {}, "test": {}}
+    for question_id, own in passes.items():
+        named = [own[i] for i in draw.integers(len(own), size=len(own))]
+        kept[splits[question_id]][question_id] = skills.consistent(
+            named, min_votes=min_votes, max_chars=max_chars
+        )
+    validation = sorted(kept["validation"])
+    again = [validation[i] for i in draw.integers(len(validation), size=len(validation))]
+    named_as = pd.DataFrame({"question_id": again, "as": [f"{i}:{name}" for i, name in enumerate(again)]})
+    learnt, graded = (
+        frame.merge(named_as, on="question_id")
+        .drop(columns="question_id")
+        .rename(columns={"as": "question_id"})
+        for frame in (skills.skills_table(kept["validation"]), scores)
+    )
+    fitted = clone(router).fit(learnt, graded)
+    found = skills.match(skills.skills_table(kept["test"]), learnt["skill"], embed=embed)
+    return fitted.route(found, seed=seed, question_ids=list(kept["test"]))
+
+
+def _remembered() -> skills.Embed:
+    """Sentence embeddings, each word embedded once."""
+    known: dict[str, NDArray[np.float32]] = {}
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        if new := [text for text in dict.fromkeys(texts) if text not in known]:
+            known.update(zip(new, skills.embed(new, skills.load_encoder()), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return embed
+
+
+class _Shares(NamedTuple):
+    stand_ins: float
+    reused: float
+
+
+class _Outcomes:
+    """Right or wrong for any recruits of a question, from stored texts alone; each worked out once."""
+
+    def __init__(self, session: Session, asked: Sequence[Question], choice: Choice, seed: int) -> None:
+        self.session, self.asked, self.seed = session, asked, seed
+        self.aggregator = session.pool.experts[choice.aggregator]
+        self.answered: dict[str, Generation] = {}
+        self.known: dict[tuple[str, tuple[str, ...]], tuple[bool, bool]] = {}
+        self.n_asked = self.n_stand_ins = self.n_slots = self.n_reused = 0
+
+    def of(self, routes: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+        """Method -> right or wrong, a value a test question in the order asked."""
+        slots = routes.sort_values("slot").groupby("question_id")["expert"].agg(tuple)
+        pairs = []
+        for question in self.asked:
+            key = (question.question_id, slots[question.question_id])
+            if key not in self.known:
+                self.known[key] = self._outcome(question, key[1])
+            pairs.append(self.known[key])
+        voted, aggregated = zip(*pairs, strict=True)
+        return {"majority_vote": np.array(voted), "symbolic_moe": np.array(aggregated)}
+
+    def shares(self) -> _Shares:
+        """Of the different recruits that were met, and of their slots."""
+        return _Shares(self.n_stand_ins / max(self.n_asked, 1), self.n_reused / max(self.n_slots, 1))
+
+    def _outcome(self, question: Question, recruits: tuple[str, ...]) -> tuple[bool, bool]:
+        experts = [self.session.pool.experts[name] for name in recruits]
+        earlier: Counter[str] = Counter()
+        generations, whole = [], True
+        for expert in experts:
+            at = earlier[expert.name]
+            earlier[expert.name] += 1
+            generation = self._stored(prompts.solve(question, expert, seed=self.seed, sample=at).id)
+            self.n_slots += 1
+            if generation is None and at:
+                self.n_reused, whole = self.n_reused + 1, False
+                generation = self._stored(prompts.solve(question, expert, seed=self.seed).id)
+            if generation is None:
+                raise SkillmoeError(
+                    f"no answer of {expert.name!r} to {question.question_id!r} with seed {self.seed} is "
+                    "stored: run the notebook 06_methods first, where every expert answers once"
+                )
+            generations.append(generation)
+        ballots = [read_answer(question, e, g) for e, g in zip(experts, generations, strict=True)]
+        right = answers.grade(question, vote(question, ballots))
+        self.n_asked += 1
+        chains = [visible_text(e, g) for e, g in zip(experts, generations, strict=True)]
+        final = self._stored(prompts.aggregate(question, self.aggregator, chains, seed=self.seed).id)
+        if final is None or not whole:
+            self.n_stand_ins += 1
+            return right, right
+        return right, answers.grade(question, read_answer(question, self.aggregator, final))
+
+    def _stored(self, request_id: str) -> Generation | None:
+        if not self.answered:
+            columns = ["request_id", "stage"]
+            about = self.session.store.generations().loc[:, columns]
+            wanted = about.loc[about["stage"].isin(["solve", "aggregate"]), "request_id"]
+            self.answered = self.session.store.get(wanted)
+        return self.answered.get(request_id)
