@@ -14,7 +14,6 @@ import json
 import os
 import re
 import sys
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,8 @@ import yaml
 
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.paths import project_root
+from skillmoe_lib.settings import find_beside, read_yaml
+from skillmoe_lib.tables import replace_file
 
 SUFFIX = ".pins.yaml"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -79,7 +80,7 @@ def pin(name: str, *, timeout_s: float = 20.0) -> Path:
     if importlib.util.find_spec("huggingface_hub") is None:
         raise SkillmoeError("pinning needs the package huggingface-hub: pip install huggingface-hub")
     source = _find(name)
-    wanted = list(dict.fromkeys(_wanted(_mapping(source), source.parent)))
+    wanted = list(dict.fromkeys(_wanted(_mapping(source), source)))
     if not wanted:
         raise SkillmoeError(f"{source.name} names nothing on the hub: there is nothing to pin")
     for name, count in Counter(item.id for item in wanted).items():
@@ -141,16 +142,13 @@ def _find(name: str) -> Path:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SkillmoeError(f"{path.name} is not readable as YAML: {' '.join(str(error).split())}") from error
+    read = read_yaml(path)
     if not isinstance(read or {}, dict):
         raise SkillmoeError(f"{path.name} must hold `key: value` lines, given {type(read).__name__}")
     return read or {}
 
 
-def _wanted(settings: Mapping[str, Any], folder: Path) -> Iterator[_Wanted]:
+def _wanted(settings: Mapping[str, Any], source: Path) -> Iterator[_Wanted]:
     """Every hub repository that a pool (experts, keyword model, baselines) or a benchmark names."""
     pool = [
         *(settings.get("experts") or []),
@@ -164,7 +162,7 @@ def _wanted(settings: Mapping[str, Any], folder: Path) -> Iterator[_Wanted]:
     if settings.get("source") == "hub":
         for part in (settings, settings.get("validation"), settings.get("test")):
             where = {"path": part} if isinstance(part, str) else part or {}
-            if not (folder / str(where.get("path", "-"))).exists():
+            if find_beside(source, str(where.get("path", "-"))) is None:
                 yield from _repository(where.get("path"), where.get("revision"), "dataset")
 
 
@@ -255,16 +253,4 @@ def _why(error: BaseException, item: _Wanted) -> _Unpinned:
 
 def _write(lock: Path, pins: Mapping[str, Pin]) -> None:
     text = yaml.safe_dump({name: pins[name]._asdict() for name in sorted(pins)}, sort_keys=False)
-    temporary = lock.with_name(f".{lock.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as sink:
-            sink.write(text)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(lock)
-    except OSError as error:
-        raise SkillmoeError(
-            f"cannot write {lock}: {error.strerror or error}; the lock is as it was"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(lock, text.encode())
