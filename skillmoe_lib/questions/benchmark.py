@@ -1,7 +1,8 @@
 """Benchmarks -> the Questions table, and what two splits have in common.
 
 A benchmark is a YAML file under `data/benchmarks/` (or anywhere else, given by its path). It names a
-source, and what that source needs; see `keys` for the keys of each. Sizes and sampling of the paper's four benchmarks: arXiv 2503.05641, section 4.
+source, and what that source needs; see `keys` for the keys of each. Sizes and sampling of the paper's
+four benchmarks: arXiv 2503.05641, section 4.
 """
 
 import json

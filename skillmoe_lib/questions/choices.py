@@ -151,10 +151,10 @@ def _is_series(labels: Sequence[str]) -> bool:
 def _in_order(choices: Choices) -> Choices:
     """Choices labelled by letters or by numbers, in the order of their labels."""
     labels = choices.labels
-    if not (all(len(label) == 1 for label in labels) or all(label.isdecimal() for label in labels)):
+    if not labels or not (all(len(label) == 1 for label in labels) or all(map(str.isdecimal, labels))):
         return choices
     pairs = sorted(zip(labels, choices.texts, strict=True), key=lambda pair: _rank(pair[0]))
-    return Choices([text for _, text in pairs], [label for label, _ in pairs]) if pairs else choices
+    return Choices([text for _, text in pairs], [label for label, _ in pairs])
 
 
 def _rank(label: str) -> tuple[int, str]:
@@ -276,7 +276,7 @@ def final_answer(gold: str, kind: str) -> str:
         raise ValueError(f"its gold has a box that does not close: {gold[-60:]!r}")
     if kind != "math":
         return gold
-    working, marked, answer = gold.rpartition("####")
+    _, marked, answer = gold.rpartition("####")
     if marked and answer.strip() and "\n" not in answer.strip():
         return answer.strip()
     if re.search(r"\banswer\s*(?:is|:|=)|\n\s*\n|[.!?]\s+[A-Z][a-z]+\s+\w+", gold):

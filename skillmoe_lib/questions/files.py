@@ -38,7 +38,7 @@ def read_file(file: Path) -> list[Record]:
         if file.suffix == ".parquet":
             rows = _from_parquet(file)
         else:
-            text = file.read_text(encoding="utf-8-sig", newline="")
+            text = file.read_bytes().decode("utf-8-sig")
             rows = _from_csv(text) if file.suffix == ".csv" else _from_json(text, file.suffix)
         if not rows:
             raise ValueError("it has no rows")

@@ -248,7 +248,7 @@ def _gold(cell: Any, name: str, settings: Files) -> str | None:
             raise ValueError(f"column {name!r} holds {len(values)} golds: one is needed; got {cell!r:.80}")
         cell = next(iter(values.values()), None)
     gold = _cell({name: cell}, name)
-    if gold is None or settings.kind == "choice" and settings.gold_is == "index" and index_of(gold) == -1:
+    if gold is None or (settings.gold_is == "index" and index_of(gold) == -1 and settings.kind == "choice"):
         return None
     marked = settings.kind != "choice" or settings.gold_is == "letter"
     return final_answer(gold, settings.kind) if marked else gold
