@@ -301,7 +301,7 @@ def test_a_full_disk_leaves_the_lock_as_it_was(hub_server, tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(hub.os, "fsync", full)
-    with pytest.raises(SkillmoeError, match="No space left on device; the lock is as it was"):
+    with pytest.raises(SkillmoeError, match="No space left on device; what was stored is intact"):
         hub.pin("toy")
     assert lock.read_bytes() == before
     assert sorted(path.name for path in lock.parent.iterdir()) == ["toy.pins.yaml", "toy.yaml"]

@@ -117,14 +117,14 @@ def _weight_digests(weights: list[Path]) -> dict[str, bytes]:
     """SHA-256 of each file, by its name, from `digests.json` where path, size and times are as they were."""
     kept_in = cache_root() / "digests.json"
     try:
-        kept: dict[str, list[object]] = json.loads(kept_in.read_text(encoding="utf-8"))["sha256"]
+        kept: dict[str, list[object]] = dict(json.loads(kept_in.read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        kept = {}  # none yet, or unreadable: it is only a copy
+        kept = {}  # none yet, or unreadable: what it says can be found out again
     found, new = {}, {}
     for file in weights:
         about = file.stat()
         is_now = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
-        match kept.get(str(file.resolve())) if isinstance(kept, dict) else None:
+        match kept.get(str(file.resolve())):
             case [*was, str(digest)] if was == is_now:
                 found[file.name] = bytes.fromhex(digest)
             case _:

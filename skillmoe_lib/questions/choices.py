@@ -182,20 +182,18 @@ def split_inlined(text: str, marker: str) -> tuple[str, list[str]]:
             f"no {marker!r} in the question {text[:60]!r}: inlined_choices must stand in every text"
         )
     cuts: list[re.Match[str]] = []
-    for letter in string.ascii_uppercase:
+    for letter in string.ascii_uppercase[:-2]:
         label = _label(letter).search(options, cuts[-1].end() if cuts else 0)
         if label is None:
             break
         cuts.append(label)
-    if not cuts or options[: cuts[0].start()].strip():
+    if len(cuts) < 2 or options[: cuts[0].start()].strip():
         raise SkillmoeError(
-            f"no (A) right after {marker!r} in the question {text[:60]!r}: choices must be (A) ... (B) ..."
+            f"choices must be labelled (A) ... (B) ... right after {marker!r}; got {options[:60]!r}"
         )
-    # Where C is lacking and D is there: not I, V and X, which are numbers too.
-    for after in string.ascii_uppercase[len(cuts) + 1 : len(cuts) + 3]:
-        if after not in "IVX" and _label(after).search(options, cuts[-1].end()):
-            lacking = string.ascii_uppercase[len(cuts)]
-            raise SkillmoeError(f"the question {text[:60]!r} has a choice ({after}), but none ({lacking})")
+    lacking, after = string.ascii_uppercase[len(cuts) : len(cuts) + 2]
+    if after not in "IVX" and _label(after).search(options, cuts[-1].end()):  # those are numbers too
+        raise SkillmoeError(f"the question {text[:60]!r} has a choice ({after}), but none ({lacking})")
     ends = [cut.start() for cut in cuts[1:]] + [len(options)]
     return stem.strip(), [options[cut.end() : end].strip() for cut, end in zip(cuts, ends, strict=True)]
 

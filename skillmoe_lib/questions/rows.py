@@ -31,6 +31,10 @@ from skillmoe_lib.questions.keys import Columns, Files, Hub, Part
 from skillmoe_lib.seeding import digest, generator
 
 Row = dict[str, Any]
+#: Behind a letter ("stage-I"), between a number and a word ("10-month"; "2-x" is a difference), at the end.
+_HYPHEN = re.compile(
+    r"(?<=[^\W\d])[-–—]|(?<=\d)[-–—](?=[^\W\d]{2})(?!.(?:sin|cos|tan|log|ln|exp|sqrt|pi))|[-–—\s]+$"
+)
 
 
 class Rows(NamedTuple):
@@ -44,15 +48,15 @@ def normalised(text: str) -> str:
     """Text for comparison: one form of each character (NFKC), no case, single spaces, no punctuation.
 
     Only what cannot change the meaning goes: double quotes, points, commas, colons and blanks at the
-    end of a word, and hyphens behind a letter or at the end of the text. Minus signs, decimal points,
-    exponents and the case of a unit behind a number (5 mW, 5 MW) stay.
+    end of a word, and hyphens. Minus signs, decimal points, exponents and the case of a unit behind a
+    number (5 mW, 5 MW) stay.
     """
     raised = re.sub(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda digits: f"^{digits[0]}", text)
     plain = unicodedata.normalize("NFKC", raised).replace("\N{MINUS SIGN}", "-")
     words = re.split(r"(\d\s?[^\W\d_]{1,3}\b)", plain)
     plain = "".join(word if i % 2 else word.casefold() for i, word in enumerate(words))
     plain = re.sub(r"[\"“”]|[.,:;?_]+(?=\W|$)", " ", plain)
-    plain = re.sub(r"(?<=[^\W\d])[-–—]|[-–—\s]+$", " ", plain)
+    plain = _HYPHEN.sub(" ", plain)
     return " ".join(plain.split())
 
 
@@ -81,7 +85,7 @@ def split_rows(
     """The rows of both splits, chosen as the YAML says; `parts` from `part_of`, `tables` as read."""
     chosen = {
         split: _chosen(tables[split], part, f"column in {split} of {benchmark!r}")
-        for split, part in parts.items()
+        for split, part in sorted(parts.items())
     }
     index_from = _index_from(settings, parts, chosen, benchmark)
     rows: list[Row] = []
