@@ -33,7 +33,7 @@ from skillmoe_lib.seeding import digest, generator
 Row = dict[str, Any]
 #: Behind a letter ("stage-I"), between a number and a word ("10-month"; "2-x" is a difference), at the end.
 _HYPHEN = re.compile(
-    r"(?<=[^\W\d])[-–—]|(?<=\d)[-–—](?=[^\W\d]{2})(?!.(?:sin|cos|tan|log|ln|exp|sqrt|pi))|[-–—\s]+$"
+    r"(?<=[^\W\d])[-–—]|(?<=\d)[-–—](?=[^\W\d]{2})(?!sin|cos|tan|log|ln|exp|sqrt|pi)|[-–—\s]+$"
 )
 
 

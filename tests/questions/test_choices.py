@@ -171,7 +171,7 @@ def test_a_gold_without_its_working(gold: str, kind: str, answer: str) -> None:
     ["2*3 = 6. The answer is 8.", "First add them. Then halve it: 4", r"so \boxed{8", r"so \boxed{ }"],
 )
 def test_a_worked_solution_is_refused(gold: str) -> None:
-    with pytest.raises(ValueError, match="worked solution|does not close|box in its gold is empty"):
+    with pytest.raises(ValueError, match=r"worked solution|does not close|box in its gold is empty"):
         final_answer(gold, "math")
 
 

@@ -502,3 +502,33 @@ def test_a_missing_split_of_a_real_folder(tmp_path: Path, hub: Callable[..., Pat
     with pytest.raises(SkillmoeError, match=r"cannot be read: check `path`.*test") as caught:
         questions.load(localised(tmp_path, "mmlu_pro", {"TIGER-Lab/MMLU-Pro": folder}, **SMALL))
     assert "\n" not in str(caught.value)
+
+
+def test_a_csv_of_a_local_data_set_is_read_as_it_stands(tmp_path: Path, hub: Callable[..., Path]) -> None:
+    """Through `datasets` None, NA and null are nothing, and 007 and 1.50 are numbers."""
+    (tmp_path / "mine").mkdir()
+    for split in ("train", "test"):
+        text = f"n,q,A,B,C,g\n007,{split}?,None,NA,null,C\n008,Which is 1.5?,2.0,010,1.50,A\n"
+        (tmp_path / "mine" / f"{split}.csv").write_text(text)
+    columns = {"question_id": "n", "text": "q", "gold": "g", "choices": ["A", "B", "C"]}
+    frame = questions.load(write(tmp_path, {**HUB, "path": "mine", "columns": columns}, "bench"))
+    test = frame[frame["split"] == "test"]
+    assert test["question_id"].tolist() == ["bench/test/007", "bench/test/008"]
+    assert test["choices"].map(json.loads).tolist() == [["None", "NA", "null"], ["2.0", "010", "1.50"]]
+    assert test["gold"].tolist() == ["C", "A"]
+
+
+def test_a_csv_of_the_hub_keeps_none_and_na(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load_dataset(path: str, **options: object) -> datasets.Dataset:
+        seen.append((options["keep_default_na"], options["na_values"]))
+        return datasets.Dataset.from_dict({"q": ["Which?"], "g": ["None"]})
+
+    seen: list[tuple] = []
+    remote = SimpleNamespace(config=SimpleNamespace(data_files={}, keep_default_na=True))
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda path, name, revision: remote)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    frame = questions.load(write(tmp_path, {**HUB, "kind": "text", "revision": COMMIT}))
+    assert frame["gold"].tolist() == ["None", "None"]
+    assert seen == [(False, [""])] * 2
