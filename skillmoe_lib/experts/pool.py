@@ -54,8 +54,9 @@ class PriceKeys(Settings):
 
 
 class ModelKeys(Settings):
-    """The keyword model of a pool, and all of an expert but its name; null is what the pool says."""
+    """The keyword model of a pool, or an expert; null is what the pool says."""
 
+    name: Text | None = None
     model: Text
     revision: Text | None = None
     template: Literal["chat", "plain"] = "chat"
@@ -169,14 +170,19 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
         return found
 
     experts = named(keys.experts, "experts")
-    for aggregator in keys.aggregators or ():
+    aggregators = keys.aggregators or list(experts)
+    for i, aggregator in enumerate(aggregators):
         if aggregator not in experts:
             raise unknown(f"aggregator in {path.name}", aggregator, experts)
+        if aggregator in aggregators[:i]:
+            raise SkillmoeError(f"{path.name}: aggregators has the name {aggregator!r} twice")
     return Pool(
         name=keys.name,
         experts=experts,
-        keyword_expert=_expert("keywords", keys.keyword_model, keys.sampling, pins, path, locate),
-        aggregators=tuple(keys.aggregators or experts),
+        keyword_expert=_expert(
+            keys.keyword_model.name or "keywords", keys.keyword_model, keys.sampling, pins, path, locate
+        ),
+        aggregators=tuple(aggregators),
         baselines=named(keys.baselines or (), "baselines"),
         trim=keys.trim,
     )

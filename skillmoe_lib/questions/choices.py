@@ -20,6 +20,7 @@ _LABEL_KEYS = {"label", "labels", "key", "letter", "id", "option", "index"}
 _IN_FRONT = re.compile(r"\(?([A-Za-z])(?:\)|[.:、．：](?=\s|[^\W\d]))\s*(?=\S)")
 #: A gold letter as people write it: "B", "(B)", "B.", "[b]", "B)".
 _LETTER = re.compile(r"[\[(]?\s*(\w+)\s*[\])]?[.:]?")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-z])\s*(\{|[^\s{}$]*)")
 _LETTER_AND_TEXT = re.compile(r"\(?([A-Za-z])[).:]\s*(\S.*)", re.DOTALL)
 
 
@@ -115,10 +116,11 @@ def _from_objects(entries: Sequence[Mapping[str, Any]]) -> Choices:
     if len(keys) == len(entries) > 1 and all(len(entry) == 1 for entry in entries) and _is_series(keys):
         return Choices([plain(text) for entry in entries for text in entry.values()], keys)
     columns = {key: [entry.get(key) for entry in entries] for key in keys}
+    columns = {key: cells for key, cells in columns.items() if not all(map(is_missing, cells))}
     counting = [key for key, cells in columns.items() if _is_series([str(cell) for cell in cells])]
-    if len(counting) > 1:
-        counting = [key for key in counting if key.lower() in _LABEL_KEYS]
-    if len(counting) > 1 or (not counting and len(keys) > 1):
+    if len(counting) != 1 and len(columns) > 1:
+        counting = [key for key in counting or columns if key.lower() in _LABEL_KEYS]
+    if len(counting) > 1 or (not counting and len(columns) > 1):
         raise ValueError(f"which of {', '.join(map(repr, keys))} are the labels is not clear")
     texts = [
         key
@@ -191,7 +193,7 @@ def split_inlined(text: str, marker: str) -> tuple[str, list[str]]:
         raise SkillmoeError(
             f"choices must be labelled (A) ... (B) ... right after {marker!r}; got {options[:60]!r}"
         )
-    lacking, after = string.ascii_uppercase[len(cuts) : len(cuts) + 2]
+    lacking, after = list(string.ascii_uppercase[len(cuts) : len(cuts) + 2])
     if after not in "IVX" and _label(after).search(options, cuts[-1].end()):  # those are numbers too
         raise SkillmoeError(f"the question {text[:60]!r} has a choice ({after}), but none ({lacking})")
     ends = [cut.start() for cut in cuts[1:]] + [len(options)]
@@ -211,6 +213,8 @@ def gold_position(gold: str, choices: Choices, gold_is: str, index_from: int = 0
         Where it means none of them, or two.
     """
     texts, labels = choices
+    if not texts:
+        raise ValueError("it has no choices")
     letters = string.ascii_uppercase[: len(texts)]
     if len(texts) > len(string.ascii_uppercase):
         raise ValueError(f"it has {len(texts)} choices: there are letters for at most 26")
@@ -261,17 +265,12 @@ def final_answer(gold: str, kind: str) -> str:
     ValueError
         Where a gold of kind "math" holds a worked solution, and where its answer is is not marked.
     """
-    start = max(gold.rfind(r"\boxed{"), gold.rfind(r"\fbox{"))
-    if start >= 0:
-        first = gold.index("{", start) + 1
-        depth = 1
-        for end in range(first, len(gold)):
-            depth += {"{": 1, "}": -1}.get(gold[end], 0) if gold[end - 1] != "\\" else 0
-            if depth == 0:
-                if not gold[first:end].strip():
-                    raise ValueError("the box in its gold is empty")
-                return gold[first:end].strip()
-        raise ValueError(f"its gold has a box that does not close: {gold[-60:]!r}")
+    boxes = list(_BOX.finditer(gold))
+    if boxes:
+        inside = _inside(gold, boxes[-1])
+        if not inside:
+            raise ValueError("the box in its gold is empty")
+        return inside
     if kind != "math":
         return gold
     _, marked, answer = gold.rpartition("####")
@@ -280,3 +279,15 @@ def final_answer(gold: str, kind: str) -> str:
     if re.search(r"\banswer\s*(?:is|:|=)|\n\s*\n|[.!?]\s+[A-Z][a-z]+\s+\w+", gold):
         raise ValueError(f"its gold is a worked solution: name a column of answers alone; got {gold[:60]!r}")
     return gold
+
+
+def _inside(text: str, box: re.Match[str]) -> str:
+    """What stands in a box: up to the brace that closes it, or the next word where it has no braces."""
+    if box[1] != "{":
+        return box[1].strip("$.,; ")
+    depth = 1
+    for end in range(box.end(), len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0) if text[end - 1] != "\\" else 0
+        if depth == 0:
+            return text[box.end() : end].strip()
+    raise ValueError(f"its gold has a box that does not close: {text[-60:]!r}")

@@ -4,7 +4,7 @@ from the project's root; columns are named as they are in your file.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from skillmoe_lib.settings import Count, Flag, Settings, Text, WholeNumber, told_as
 
@@ -67,7 +67,7 @@ class Files(Settings):
     kind: Literal["choice", "math", "text"] = "choice"
     columns: Columns
     gold_is: Literal["letter", "index", "text"] = "letter"
-    index_from: Literal[0, 1] | None = None
+    index_from: Annotated[int, Field(ge=0, le=1), told_as("0 or 1")] | None = None
     inlined_choices: Text | None = None
     shuffle_choices: Seed | None = None
     missing_gold: Literal["error", "drop"] = "error"

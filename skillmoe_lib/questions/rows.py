@@ -74,6 +74,8 @@ def part_of(settings: Files, split: str, path: Path) -> Part:
     for key in ("text", "gold"):
         if not getattr(columns, key):
             raise SkillmoeError(f"{path.name}: columns: the key {key!r} is missing")
+    if len(set(columns.choices)) < len(columns.choices) and isinstance(columns.choices, list):
+        raise SkillmoeError(f"{path.name}: columns: choices: a column stands twice; got {columns.choices}")
     if part.minus and split == "test":
         raise SkillmoeError(f"{path.name}: test: `minus: test` belongs to validation")
     return part
@@ -150,7 +152,7 @@ def _chosen(table: list[Record], part: Part, what: str) -> list[Record]:
 
 def _compared(value: Any) -> str:
     """A cell or a value of `where` as text: a truth value is written true, True or TRUE."""
-    text = "" if is_missing(value) else str(value) if isinstance(value, list | Mapping) else plain(value)
+    text = "" if is_missing(value) else plain(value) if isinstance(value, float) else str(value).strip()
     return text.lower() if text in ("True", "False", "TRUE", "FALSE") else text
 
 

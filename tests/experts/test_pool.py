@@ -216,6 +216,12 @@ SLIPS = [
         1,
         "baselines[1]: price: unknown key 'out': it must be one of",
     ),
+    (
+        "aggregator twice",
+        ["aggregators"],
+        ["Chat", "Chat"],
+        "toy.yaml: aggregators has the name 'Chat' twice",
+    ),
     ("no sampling", ["sampling"], None, "toy.yaml: the key 'sampling' is missing"),
     ("no keyword model", ["keyword_model"], None, "toy.yaml: the key 'keyword_model' is missing"),
     ("no experts key", ["experts"], None, "toy.yaml: the key 'experts' is missing"),

@@ -90,6 +90,31 @@ def test_every_benchmark_file_is_sound() -> None:
             {"test": {"path": "test.json", "minus": "test"}},
             r"mine.yaml: test: `minus: test` belongs to validation",
         ),
+        ({"columns": {**COLUMNS, "choices": ["q", "g", "q"]}}, r"columns: choices: a column stands twice"),
+        (
+            {"columns": {**COLUMNS, "question_id": False}},
+            r"question_id: it must be a column's name: text \(put",
+        ),
+        (
+            {"columns": {**COLUMNS, "subject": None}},
+            r"columns: subject: it must be a column's name: text; got N",
+        ),
+        (
+            {"source": ["file"]},
+            r"mine.yaml: source: it must be one of file, hub, reasoning_gym; got \['file'\]",
+        ),
+        ({"test": {"path": ["test.json"]}}, r"mine.yaml: test: path: it must be text; got \['test.json'\]"),
+        (
+            {"test": {"path": "test.json", "per_subject": "1"}},
+            r"test: per_subject: it must be a whole number",
+        ),
+        (
+            {"test": {"path": "test.json", "where": ["q", 1]}},
+            r"test: where: it must be columns, each with a value",
+        ),
+        ({"index_from": 2}, r"mine.yaml: index_from: it must be 0 or 1; got 2"),
+        ({"shuffle_choices": True}, r"mine.yaml: shuffle_choices: it must be a whole number; got True"),
+        ({"expect": 3}, r"mine.yaml: expect: it must be a mapping with the keys test, validation; got 3"),
         ({"expect": {"tets": 1}}, r"mine.yaml: expect: unknown key 'tets'"),
     ],
 )

@@ -28,6 +28,7 @@ TEXTS = ["iron", "mercury", "tin"]
         [{"key": "a", "value": "iron"}, {"key": "b", "value": "mercury"}, {"key": "c", "value": "tin"}],
         [{"id": i, "content": text, "is_right": i == 1} for i, text in enumerate(TEXTS)],
         [{"text": text} for text in TEXTS],
+        [{"id": f"q1-{i}", "text": text, "image": None} for i, text in enumerate(TEXTS)],
         [{"A": "iron"}, {"B": "mercury"}, {"C": "tin"}],
         [["A", "iron"], ["B", "mercury"], ["C", "tin"]],
         [("A", "iron"), ("B", "mercury"), ("C", "tin")],
@@ -143,6 +144,8 @@ def test_gold_that_is_two_choices_or_none() -> None:
         gold_position("tin", Choices(["tin", "iron", "tin"]), "text")
     with pytest.raises(ValueError, match="its right choice, B, is empty"):
         gold_position("B", Choices(["tin", "", "iron"]), "letter")
+    with pytest.raises(ValueError, match="it has no choices"):
+        gold_position("A", Choices([]), "letter")
     many = [f"n{i}" for i in range(30)]
     for gold, gold_is in (("n28", "text"), ("28", "index"), ("A", "letter")):
         with pytest.raises(ValueError, match="it has 30 choices: there are letters for at most 26"):
@@ -155,6 +158,8 @@ def test_gold_that_is_two_choices_or_none() -> None:
         (r"First $2*3=6$, then $2+6=\boxed{8}$.", "math", "8"),
         (r"It is \boxed{\frac{1}{2}}.", "math", r"\frac{1}{2}"),
         (r"\boxed{3}, no: \fbox{4}", "math", "4"),
+        (r"so it is $\boxed 8$.", "math", "8"),
+        (r"so it is \fbox {8}.", "math", "8"),
         ("She has 3 + 4 = 7.\n#### 7", "math", "7"),
         (r"\left( 3, \frac{\pi}{2} \right)", "math", r"\left( 3, \frac{\pi}{2} \right)"),
         ("x = 2 and y = -1", "math", "x = 2 and y = -1"),

@@ -186,11 +186,6 @@ def test_golds_of_a_file(tmp_path: Path, golds: list, gold_is: str, expected: li
             "the gold index '3' is not among its choices (1 to 2)",
         ),
         ({**METAL, "g": "C"}, {}, "the gold letter 'C' is not among its choices (A, B)"),
-        (
-            {"q": "Hi?", "c": {"A": "a"}, "g": "A", "year": 1},
-            {"columns": {"text": "q", "gold": "g", "choices": []}},
-            "",
-        ),
     ],
 )
 def test_rows_that_are_refused(tmp_path: Path, row: dict, settings: dict, message: str) -> None:
