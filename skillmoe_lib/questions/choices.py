@@ -106,6 +106,8 @@ def _from_one_cell(cell: Any) -> Choices:
     if cell and all(isinstance(entry, Mapping) for entry in cell):
         return _from_objects(cell)
     if cell and all(isinstance(entry, list | tuple) and len(entry) == 2 for entry in cell):
+        if not _is_series([str(label) for label, _ in cell]):
+            raise ValueError("its pairs do not begin with A, B, C or 1, 2, 3")
         return _from_objects([{"label": label, "text": text} for label, text in cell])
     return _without_labels(Choices(_texts(cell)))
 
