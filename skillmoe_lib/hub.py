@@ -23,6 +23,7 @@ import yaml
 from skillmoe_lib.errors import SkillmoeError, require, unknown
 from skillmoe_lib.files import replace_file
 from skillmoe_lib.paths import CARRIED, project_files, project_root
+from skillmoe_lib.settings import find_beside, read_yaml
 
 SUFFIX = ".pins.yaml"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -77,7 +78,7 @@ def pin(name: str, *, timeout_s: float = 20.0) -> Path:
     """
     require("pinning", "huggingface_hub", extra="models")
     source = _find(name)
-    wanted = list(dict.fromkeys(_wanted(_mapping(source), source.parent)))
+    wanted = list(dict.fromkeys(_wanted(_mapping(source), source)))
     if not wanted:
         raise SkillmoeError(f"{source.name} names nothing on the hub: there is nothing to pin")
     for name, count in Counter(item.id for item in wanted).items():
@@ -149,16 +150,13 @@ def _find(name: str) -> Path:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SkillmoeError(f"{path.name} is not readable as YAML: {' '.join(str(error).split())}") from error
+    read = read_yaml(path)
     if not isinstance(read or {}, dict):
         raise SkillmoeError(f"{path.name} must hold `key: value` lines, given {type(read).__name__}")
     return read or {}
 
 
-def _wanted(settings: Mapping[str, Any], folder: Path) -> Iterator[_Wanted]:
+def _wanted(settings: Mapping[str, Any], source: Path) -> Iterator[_Wanted]:
     """Every hub repository that a pool (experts, keyword model, baselines) or a benchmark names."""
     pool = [
         *(settings.get("experts") or []),
@@ -172,7 +170,7 @@ def _wanted(settings: Mapping[str, Any], folder: Path) -> Iterator[_Wanted]:
     if settings.get("source") == "hub":
         for part in (settings, settings.get("validation"), settings.get("test")):
             where = {"path": part} if isinstance(part, str) else part or {}
-            if not (folder / str(where.get("path", "-"))).exists():
+            if find_beside(source, str(where.get("path", "-"))) is None:
                 yield from _repository(where.get("path"), where.get("revision"), "dataset")
 
 

@@ -227,8 +227,9 @@ def test_module_says_what_it_is_for(path: Path) -> None:
 GROUND = ("errors", "files", "paths", "seeding", "progress", "presets")
 #: Every room of the library, from the ground up. A module imports from its own room and those before it.
 ROOMS = (
-    "ground", "tables", "generation", "hub", "questions", "experts", "prompts", "answers", "inference",
-    "profiling", "aggregation", "routing", "methods", "evaluation", "pipeline", "studies", "pocket", "cli",
+    "ground", "tables", "settings", "generation", "hub", "questions", "experts", "prompts", "answers",
+    "inference", "profiling", "aggregation", "routing", "methods", "evaluation", "pipeline", "studies",
+    "pocket", "cli",
 )  # fmt: skip
 
 

@@ -227,20 +227,21 @@ def _cache() -> Check:
 
 def _models(name: str) -> list[Check]:
     """Whether each model of the pool is on this machine; nothing is downloaded or unpacked."""
-    from skillmoe_lib.experts.pool import load_pool
+    from skillmoe_lib.experts.pool import load_pool, pool_file
 
     try:
         pool = load_pool(name, locate=False)
+        file = pool_file(name)
     except SkillmoeError as error:
         return [Check(False, f"pool {name}", str(error))]
     models = {expert.model.source: expert.model for expert in (*pool.experts.values(), pool.keyword_expert)}
-    checks = [check for model in models.values() if (check := _absent(model, f"pool {name}"))]
+    checks = [check for model in models.values() if (check := _absent(model, f"pool {name}", file))]
     return checks or [
         Check(True, f"pool {name}", f"{len(pool.experts)} experts, {len(models)} models are here")
     ]
 
 
-def _absent(model: Model, name: str) -> Check | None:
+def _absent(model: Model, name: str, pool_file: Path) -> Check | None:
     scheme, _, rest = model.source.rpartition(":")
     if scheme == "package":
         detail = f"model package {rest} is not installed"
@@ -251,7 +252,7 @@ def _absent(model: Model, name: str) -> Check | None:
         )
     try:
         if scheme:
-            locate(model.source)
+            locate(model.source, beside=pool_file)
         else:
             from huggingface_hub import snapshot_download
 

@@ -1,11 +1,14 @@
 """Where a model's files are: a hub id, a folder of the project, or a Python package that carries one.
 
+`folder:PATH` counts from the folder of the pool's YAML file, or else from the project's root.
 `package:NAME` finds a GGUF file (whole, or in parts `NAME-part1`, `NAME-part2` ...) among the files of
 an installed distribution, without importing it, and turns it once into a plain model folder under the
 cache (SKILLMOE_CACHE, default `~/.cache/skillmoe`), written under a temporary name and renamed.
-A model's revision is a package version, a digest of the folder's files, or a hub commit.
+A model's revision is a package version, a digest of the folder's files, or a hub commit. Digests of
+weights are kept in `digests.json` under the cache: weights are read once, not in every notebook.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -14,15 +17,19 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import NamedTuple
 
 from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError, require
+from skillmoe_lib.files import replace_file
 from skillmoe_lib.paths import project_file
+from skillmoe_lib.settings import find_beside
 
 _CONVERTER = "2"  # raise when the conversion changes what is written
+_SETTLED_S = 2.0  # a file changed more recently may change again within one tick of its clock
 
 
 class ModelFiles(NamedTuple):
@@ -37,8 +44,15 @@ def cache_root() -> Path:
     return Path(os.environ.get("SKILLMOE_CACHE") or Path.home() / ".cache" / "skillmoe")
 
 
-def locate(model: str, revision: str = "") -> ModelFiles:
+def locate(model: str, revision: str = "", *, beside: Path | None = None) -> ModelFiles:
     """Find a model's folder, making it where it is to be made.
+
+    Parameters
+    ----------
+    model, revision
+        As a pool names them.
+    beside
+        The pool's YAML file: a relative `folder:` is looked for in its folder first.
 
     Raises
     ------
@@ -50,7 +64,7 @@ def locate(model: str, revision: str = "") -> ModelFiles:
         case "package":
             return _from_package(name)
         case "folder":
-            return _from_folder(name)
+            return _from_folder(name, beside)
         case "":
             return _from_hub(model, revision)
     raise SkillmoeError(
@@ -74,8 +88,8 @@ def context_tokens(path: Path) -> int | None:
     return int(found) if found else None
 
 
-def _from_folder(name: str) -> ModelFiles:
-    path = project_file(name)  # an absolute path stays as it is
+def _from_folder(name: str, beside: Path | None) -> ModelFiles:
+    path = (find_beside(beside, name) if beside else None) or project_file(name)
     missing = [file for file in ("config.json", "tokenizer.json") if not (path / file).is_file()]
     weights = sorted(path.glob("*.safetensors"))
     if missing or not weights:
@@ -83,12 +97,44 @@ def _from_folder(name: str) -> ModelFiles:
             f"model folder {name!r} lacks {', '.join(missing) or '*.safetensors'}: it must hold config.json, "
             "tokenizer.json and safetensors weights"
         )
+    digests = {
+        file.name: _file_digest(file)
+        for file in sorted(path.glob("*.json")) + sorted(path.glob("*.jinja"))
+        if file.name != "card.json"
+    }
     whole = hashlib.sha256()
-    for file in sorted(path.glob("*.json")) + sorted(path.glob("*.jinja")) + weights:
-        if file.name != "card.json":
-            with file.open("rb") as stream:
-                whole.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    for file, digest in {**digests, **_weight_digests(weights)}.items():
+        whole.update(file.encode() + digest)
     return ModelFiles(path, whole.hexdigest()[:16])
+
+
+def _file_digest(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _weight_digests(weights: list[Path]) -> dict[str, bytes]:
+    """SHA-256 of each file, by its name, from `digests.json` where path, size and times are as they were."""
+    kept_in = cache_root() / "digests.json"
+    try:
+        kept: dict[str, list[object]] = dict(json.loads(kept_in.read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        kept = {}  # none yet, or unreadable: what it says can be found out again
+    found, new = {}, {}
+    for file in weights:
+        about = file.stat()
+        is_now = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+        match kept.get(str(file.resolve())):
+            case [*was, str(digest)] if was == is_now:
+                found[file.name] = bytes.fromhex(digest)
+            case _:
+                found[file.name] = _file_digest(file)
+                if time.time_ns() - max(is_now[1:]) > _SETTLED_S * 1e9:
+                    new[str(file.resolve())] = [*is_now, found[file.name].hex()]
+    if new:
+        with contextlib.suppress(SkillmoeError):  # a cache that cannot be written only costs time
+            replace_file(kept_in, json.dumps({"sha256": {**kept, **new}}, indent=0).encode())
+    return found
 
 
 def _from_hub(model: str, revision: str) -> ModelFiles:
@@ -169,7 +215,7 @@ def _unpack(name: str, target: Path) -> None:
         for part in parts:
             with part.open("rb") as stream:
                 shutil.copyfileobj(stream, out)
-    command = [sys.executable, "-m", "skillmoe_lib.model_files", str(joined), str(target)]
+    command = [sys.executable, "-m", "skillmoe_lib.experts.model_files", str(joined), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
     joined.unlink()
     if done.returncode:

@@ -1,15 +1,18 @@
 """Experts and pools. An expert is a model *and* how it is asked: two experts may share weights.
 
-A pool is a YAML file under `data/pools/`; adding an expert touches no code.
+A pool is a YAML file under `data/pools/`, or anywhere else and given by its path; adding an expert
+touches no code. Its keys are those of `PoolKeys` and `ExpertKeys` below. A model is `org/name` (a hub
+id), `package:NAME` or `folder:PATH`, whose path counts from the YAML file's folder or else from the
+project's root.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
-import yaml
+from pydantic import Field
 
 from skillmoe_lib import hub
 from skillmoe_lib.errors import SkillmoeError, unknown
@@ -17,25 +20,86 @@ from skillmoe_lib.experts import model_files
 from skillmoe_lib.generation import Model, Sampling
 from skillmoe_lib.paths import project_files
 from skillmoe_lib.presets import Conventions
+from skillmoe_lib.settings import Count, Flag, Settings, Text, checked, read_yaml, told_as
 
 DEFAULT_CONTEXT = 4096  # tokens, where neither the pool nor its pins nor the model's files say
-_POOL_KEYS = {
-    "name", "description", "sampling", "keyword_model", "experts", "aggregators", "baselines", "trim",
-}  # fmt: skip
 TRIM = 0.05  # the paper's (METHOD 1.5)
-_SAMPLING_KEYS = {"temperature", "top_p", "max_tokens", "stop"}
-_EXPERT_KEYS = {
-    "name", "model", "revision", "template", "examples", "dtype", "max_tokens", "max_model_len",
-    "temperature", "stop", "reasoning", "price", "licence", "note", "served_by",
-}  # fmt: skip
-_PRICE_KEYS = {"input", "output", "currency", "per_tokens", "dated", "source"}
-_NUMBERS: Mapping[str, tuple[int, Any]] = {
-    "temperature": (0, (int, float)),
-    "top_p": (0, (int, float)),
-    "max_tokens": (1, (int,)),
-    "max_model_len": (1, (int,)),
-    "trim": (0, (int, float)),
-}
+
+Temperature = Annotated[
+    float, Field(ge=0, le=2, allow_inf_nan=False), told_as("a number of at least 0 and at most 2")
+]
+Stop = Annotated[list[Annotated[str, Field(min_length=1)]], told_as("a list of texts, none of them empty")]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), told_as("a number of at least 0")]
+
+
+class SamplingKeys(Settings):
+    """How every expert of a pool is asked, where its own entry does not say otherwise."""
+
+    temperature: Temperature = 0.7
+    top_p: Annotated[
+        float, Field(gt=0, le=1, allow_inf_nan=False), told_as("a number above 0 and at most 1")
+    ] = 1.0
+    max_tokens: Count
+    stop: Stop | None = None
+
+
+class PriceKeys(Settings):
+    """What a paid service asks for `per_tokens` tokens; shown by `pool_table`."""
+
+    input: Amount
+    output: Amount
+    currency: Text
+    per_tokens: Count
+    dated: Text | None = None
+    source: Text | None = None
+
+
+class ModelKeys(Settings):
+    """The keyword model of a pool, or an expert; null is what the pool says."""
+
+    name: Text | None = None
+    model: Text
+    revision: Text | None = None
+    template: Literal["chat", "plain"] = "chat"
+    examples: Text | None = None
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: Count | None = None
+    temperature: Temperature | None = None
+    max_tokens: Count | None = None
+    stop: Stop | None = None
+    reasoning: Flag = False
+    price: PriceKeys | None = None
+    licence: Text | None = None
+    note: Text | None = None
+    served_by: Literal["openai", "vllm"] | None = None
+
+
+class ExpertKeys(ModelKeys):
+    """An expert of a pool."""
+
+    name: Text
+
+
+class PoolKeys(Settings):
+    """A pool's YAML file."""
+
+    name: Text
+    description: Text | None = None
+    sampling: SamplingKeys
+    keyword_model: ModelKeys
+    experts: list[ExpertKeys]
+    aggregators: list[Text] | None = None
+    baselines: list[ExpertKeys] | None = None
+    trim: Annotated[
+        float, Field(ge=0, lt=1, allow_inf_nan=False), told_as("a number of at least 0 and below 1 (a share)")
+    ] = TRIM
+
+
+class Example(Settings):
+    """A worked example: a turn of the user, and one of the model."""
+
+    question: Text
+    answer: Text
 
 
 @dataclass(frozen=True)
@@ -95,82 +159,89 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     Raises
     ------
     SkillmoeError
-        Unknown pool; a misspelt or missing key; a name twice; a model that is not there.
+        Unknown pool; anything wrong in the file; a name twice; a model that is not there.
     """
-    path = Path(name)
-    if not (name.endswith((".yaml", ".yml")) and path.is_file()):
-        known = {
-            stem: path for stem, path in project_files("data/pools", "*.yaml").items() if "." not in stem
-        }
-        if name not in known:
-            raise unknown("pool", name, known)
-        path = known[name]
+    path = pool_file(name)
     if locate:
         load_pool(name, locate=False)  # what is wrong in the file is told before a model is unpacked
-    pool = _read_yaml(path)
-    _check_keys(pool, _POOL_KEYS, {"name", "sampling", "keyword_model", "experts"}, str(path.name))
-    _check_keys(pool["sampling"], _SAMPLING_KEYS, {"max_tokens"}, f"{path.name}: sampling")
-    _check_numbers({"trim": pool.get("trim", TRIM)}, path.name)
-    pinned = hub.read_pins(hub.lock_path(path))
+    keys = checked(PoolKeys, read_yaml(path), path.name)
+    if not keys.experts:
+        raise SkillmoeError(f"{path.name}: experts: it must list at least one; got []")
+    pins = hub.read_pins(hub.lock_path(path))
 
-    def expert(entry: Mapping[str, Any], where: str) -> Expert:
-        _check_keys(entry, _EXPERT_KEYS, {"name", "model"}, where)
-        _check_keys(entry.get("price") or {}, _PRICE_KEYS, set(), f"{where}: price")
-        sampling = {
-            key: value for key, value in {**pool["sampling"], **entry}.items() if key in _SAMPLING_KEYS
-        }
-        sampling["stop"] = tuple(_entries(sampling.get("stop"), f"{where}: stop"))
-        _check_numbers({"max_model_len": entry.get("max_model_len") or 1, **sampling}, where)
-        template = entry.get("template", "chat")
-        if template not in ("chat", "plain"):
-            raise unknown(f"template of expert {entry['name']!r}", template, ["chat", "plain"])
-        pin = pinned.get(entry["model"])
-        revision = entry.get("revision") or (pin.revision if pin else "")
-        files = (
-            model_files.locate(entry["model"], revision) if locate and not entry.get("served_by") else None
-        )
-        model = Model(
-            source=entry["model"],
-            revision=files.revision if files else revision,
-            template=template,
-            max_model_len=entry.get("max_model_len")
-            or (pin and pin.context_tokens)
-            or (files and model_files.context_tokens(files.path))
-            or DEFAULT_CONTEXT,
-            dtype=entry.get("dtype", "auto"),
-            path=str(files.path) if files else "",
-        )
-        return Expert(
-            entry["name"],
-            model,
-            Sampling(**sampling),
-            examples=read_examples(entry["examples"]) if entry.get("examples") else (),
-            reasoning=bool(entry.get("reasoning", False)),
-            price=entry.get("price") or {},
-        )
-
-    def named(key: str) -> dict[str, Expert]:
+    def named(entries: Iterable[ExpertKeys], where: str) -> dict[str, Expert]:
         found: dict[str, Expert] = {}
-        for i, entry in enumerate(_entries(pool.get(key), f"{path.name}: {key}"), start=1):
-            made = expert(entry, f"{path.name}: {key}[{i}]")
-            if made.name in found:
+        for entry in entries:
+            if entry.name in found:
                 raise SkillmoeError(
-                    f"{path.name}: {key} has the name {made.name!r} twice; names must be unique"
+                    f"{path.name}: {where} has the name {entry.name!r} twice; names must be unique"
                 )
-            found[made.name] = made
+            found[entry.name] = _expert(entry.name, entry, keys.sampling, pins, path, locate)
         return found
 
-    experts = named("experts")
-    if not experts:
-        raise SkillmoeError(f"{path.name}: the pool has no experts; it must list at least one")
-    for aggregator in pool.get("aggregators") or ():
+    experts = named(keys.experts, "experts")
+    aggregators = keys.aggregators or list(experts)
+    for i, aggregator in enumerate(aggregators):
         if aggregator not in experts:
             raise unknown(f"aggregator in {path.name}", aggregator, experts)
-    where = f"{path.name}: keyword_model"
-    _check_keys(pool["keyword_model"], _EXPERT_KEYS, {"model"}, where)
-    keyword_model = expert({"name": "keywords", **pool["keyword_model"]}, where)
-    aggregators = tuple(pool.get("aggregators") or experts)
-    return Pool(pool["name"], experts, keyword_model, aggregators, named("baselines"), pool.get("trim", TRIM))
+        if aggregator in aggregators[:i]:
+            raise SkillmoeError(f"{path.name}: aggregators has the name {aggregator!r} twice")
+    return Pool(
+        name=keys.name,
+        experts=experts,
+        keyword_expert=_expert(
+            keys.keyword_model.name or "keywords", keys.keyword_model, keys.sampling, pins, path, locate
+        ),
+        aggregators=tuple(aggregators),
+        baselines=named(keys.baselines or (), "baselines"),
+        trim=keys.trim,
+    )
+
+
+def pool_file(name: str) -> Path:
+    """The YAML file of a pool, given by its name under `data/pools/` or by a path."""
+    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        return Path(name)
+    known = project_files("data/pools", "*.yaml")
+    known = {stem: path for stem, path in known.items() if "." not in stem}
+    if name not in known:
+        raise unknown("pool", name, known)
+    return known[name]
+
+
+def _expert(
+    name: str, keys: ModelKeys, pool: SamplingKeys, pins: Mapping[str, hub.Pin], path: Path, locate: bool
+) -> Expert:
+    pin = pins.get(keys.model)
+    revision = keys.revision or (pin.revision if pin else "")
+    files = None
+    if locate and not keys.served_by:
+        files = model_files.locate(keys.model, revision, beside=path)
+    model = Model(
+        source=keys.model,
+        revision=files.revision if files else revision,
+        template=keys.template,
+        max_model_len=keys.max_model_len
+        or (pin and pin.context_tokens)
+        or (files and model_files.context_tokens(files.path))
+        or DEFAULT_CONTEXT,
+        dtype=keys.dtype,
+        path=str(files.path) if files else "",
+    )
+    sampling = Sampling(
+        temperature=pool.temperature if keys.temperature is None else keys.temperature,
+        top_p=pool.top_p,
+        max_tokens=keys.max_tokens or pool.max_tokens,
+        stop=tuple(pool.stop or () if keys.stop is None else keys.stop),
+    )
+    return Expert(
+        name,
+        model,
+        sampling,
+        examples=read_examples(keys.examples) if keys.examples else (),
+        reasoning=keys.reasoning,
+        price=keys.price.model_dump(exclude_none=True) if keys.price else {},
+    )
 
 
 def read_examples(name: str) -> tuple[tuple[str, str], ...]:
@@ -178,50 +249,15 @@ def read_examples(name: str) -> tuple[tuple[str, str], ...]:
     known = project_files("data/examples", "*.yaml")
     if name not in known:
         raise unknown("examples file", name, known)
-    path = known[name]
-    turns = _entries(_read_yaml(path), path.name)
-    for i, turn in enumerate(turns, start=1):
-        _check_keys(turn, {"question", "answer"}, {"question", "answer"}, f"{path.name}[{i}]")
-    return tuple((str(turn["question"]).strip(), str(turn["answer"]).strip()) for turn in turns)
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SkillmoeError(f"{path.name} is not readable as YAML: {' '.join(str(error).split())}") from error
-
-
-def _entries(value: Any, where: str) -> list[Any]:
-    if not isinstance(value or [], list):
-        raise SkillmoeError(f"{where}: it must be a list; got {value!r}")
-    return value or []
-
-
-def _check_numbers(values: Mapping[str, Any], where: str) -> None:
-    """YAML reads `1e-3` and `4,096` as text, which only the engine would trip over."""
-    for key, (low, kinds) in _NUMBERS.items():
-        value: Any = values.get(key, 1)
-        if type(value) not in kinds or value < low:  # a truth value is no number
-            kind = "number" if float in kinds else "whole number"
-            raise SkillmoeError(f"{where}: {key} must be a {kind} of at least {low}; got {value!r}")
-
-
-def _check_keys(entry: Any, allowed: set[str], required: set[str], where: str) -> None:
-    if not isinstance(entry, Mapping):
-        raise SkillmoeError(
-            f"{where}: it must be a mapping with the keys {', '.join(sorted(allowed))}; got {entry!r}"
-        )
-    for key in entry:
-        if key not in allowed:
-            raise unknown(f"key in {where}", key, allowed)
-    for key in sorted(required):
-        if entry.get(key) is None:
-            raise SkillmoeError(f"{where}: the key {key!r} is missing")
+    turns = checked(list[Example], read_yaml(known[name]), known[name].name)
+    return tuple((turn.question.strip(), turn.answer.strip()) for turn in turns)
 
 
 def pool_table(pool: Pool) -> pd.DataFrame:
-    """The pool's experts and keyword model as a frame, for showing."""
+    """The pool's experts, keyword model and baselines as a frame, for showing.
+
+    `price` is null for local weights, which cost nothing but time.
+    """
     return pd.DataFrame(
         {
             "expert": expert.name,
@@ -231,6 +267,9 @@ def pool_table(pool: Pool) -> pd.DataFrame:
             "max_tokens": expert.sampling.max_tokens,
             "max_model_len": expert.model.max_model_len,
             "aggregates": expert.name in pool.aggregators,
+            "price": "{input} in, {output} out {currency} for {per_tokens} tokens".format(**expert.price)
+            if expert.price
+            else None,
         }
-        for expert in (*pool.experts.values(), pool.keyword_expert)
+        for expert in (*pool.experts.values(), pool.keyword_expert, *pool.baselines.values())
     )

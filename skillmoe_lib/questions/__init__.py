@@ -1,7 +1,8 @@
 """Questions and where they come from: the Questions table of a benchmark.
 
-`benchmark` reads a benchmark's YAML file; `sources` are the places questions come from (made offline, files,
-the hub); `rows` turns what a source holds into the table's columns; `overlaps` finds questions that
+`benchmark` reads a benchmark's YAML file, whose keys are in `keys`; `sources` are the places questions come
+from (made offline, files, the hub); `files` reads files as people share them; `rows` turns what a source
+holds into the table's columns, `choices` the shapes of choices and golds; `overlaps` finds questions that
 stand twice.
 """
 

@@ -1,8 +1,8 @@
 """Benchmarks -> the Questions table, and what two splits have in common.
 
 A benchmark is a YAML file under `data/benchmarks/` (or anywhere else, given by its path). It names a
-source, and what that source needs; see `question_sources` for the keys of each. Sizes and sampling of
-the paper's four benchmarks: arXiv 2503.05641, section 4.
+source, and what that source needs; see `keys` for the keys of each. Sizes and sampling of the paper's
+four benchmarks: arXiv 2503.05641, section 4.
 """
 
 import json
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from skillmoe_lib import hub, tables
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.paths import project_files
 from skillmoe_lib.questions import sources
 from skillmoe_lib.seeding import digest
+from skillmoe_lib.settings import read_yaml
 
 SPLITS = ("validation", "test")
 SOURCES = {
@@ -71,10 +71,14 @@ def load(benchmark: str, *, limit: int = 0) -> pd.DataFrame:
     if limit < 0:
         raise SkillmoeError(f"limit must be 0 (all) or positive, got {limit}")
     path = _find(benchmark)
-    settings = _read_settings(path)
+    settings = read_yaml(path)
+    if not isinstance(settings, dict):
+        raise SkillmoeError(f"{path.name}: it must be a mapping with the key source; got {settings!r:.80}")
     source = settings.pop("source", None)
-    if source not in SOURCES:
-        raise unknown(f"source in {path.name}", source, SOURCES)
+    if not isinstance(source, str) or source not in SOURCES:
+        raise SkillmoeError(
+            f"{path.name}: source: it must be one of {', '.join(sorted(SOURCES))}; got {source!r:.80}"
+        )
     rows, dropped = SOURCES[source](settings, path)
     frame = pd.DataFrame(rows, columns=list(tables.QUESTIONS.columns))
     frame = frame.sort_values("split", key=lambda split: split.map(SPLITS.index), kind="stable")
@@ -124,19 +128,6 @@ def _find(benchmark: str) -> Path:
     if benchmark not in known:
         raise unknown("benchmark", benchmark, [*known, "the path of a YAML file"])
     return known[benchmark]
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SkillmoeError(f"benchmark file {path.name} is not readable as YAML: {reason}") from error
-    if not isinstance(settings, dict):
-        raise SkillmoeError(
-            f"benchmark file {path.name} must hold `key: value` lines, got {type(settings).__name__}"
-        )
-    return settings
 
 
 def _limited(frame: pd.DataFrame, limit: int) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 Used by the `file` and `hub` sources. What is done to a row (which column holds what, whether choices
 stand inside the text or are to be shuffled) and to a split (which rows, how many a subject, which not)
-is said in the benchmark's YAML; see `question_sources`.
+is said in the benchmark's YAML; see `keys`. The shapes that choices and golds come in are in `choices`.
 """
 
 import json
@@ -11,22 +11,34 @@ import string
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.questions.choices import (
+    Choices,
+    final_answer,
+    gold_position,
+    index_of,
+    is_missing,
+    plain,
+    read_choices,
+    split_inlined,
+)
+from skillmoe_lib.questions.files import Record
+from skillmoe_lib.questions.keys import Columns, Files, Hub, Part
 from skillmoe_lib.seeding import digest, generator
-from skillmoe_lib.tables import KINDS
 
 Row = dict[str, Any]
-COLUMN_KEYS = ["text", "gold", "choices", "subject", "question_id"]
+#: Behind a letter ("stage-I"), between a number and a word ("10-month"; "2-x" is a difference), at the end.
+_HYPHEN = re.compile(
+    r"(?<=[^\W\d])[-–—]|(?<=\d)[-–—](?=[^\W\d]{2})(?!sin|cos|tan|log|ln|exp|sqrt|pi)|[-–—\s]+$"
+)
 
 
 class Rows(NamedTuple):
-    """Rows of the Questions table, and which rows were left out for want of a gold answer."""
+    """Rows of the Questions table, and which rows were left out because they have no gold answer."""
 
     rows: list[Row]
     dropped: list[str]
@@ -36,89 +48,132 @@ def normalised(text: str) -> str:
     """Text for comparison: one form of each character (NFKC), no case, single spaces, no punctuation.
 
     Only what cannot change the meaning goes: double quotes, points, commas, colons and blanks at the
-    end of a word, and hyphens that touch a letter or close the text. Minus signs and decimal points stay.
+    end of a word, and hyphens. Minus signs, decimal points, exponents and the case of a unit behind a
+    number (5 mW, 5 MW) stay.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    raised = re.sub(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda digits: f"^{digits[0]}", text)
+    plain = unicodedata.normalize("NFKC", raised).replace("\N{MINUS SIGN}", "-")
+    words = re.split(r"(\d\s?[^\W\d_]{1,3}\b)", plain)
+    plain = "".join(word if i % 2 else word.casefold() for i, word in enumerate(words))
     plain = re.sub(r"[\"“”]|[.,:;?_]+(?=\W|$)", " ", plain)
-    plain = re.sub(r"(?<=[^\W\d])[-–—]|[-–—](?=[^\W\d])|[-–—\s]+$", " ", plain)
+    plain = _HYPHEN.sub(" ", plain)
     return " ".join(plain.split())
 
 
-def check_keys(given: Any, allowed: Iterable[str], where: str, *, needed: Iterable[str] = ()) -> None:
-    """Refuse a misspelt key, and a needed one that is missing or empty."""
-    if not isinstance(given, Mapping):
-        raise SkillmoeError(f"{where}: `key: value` lines are needed, got {given!r}")
-    for key in given:
-        if key not in allowed:
-            raise unknown(f"key in {where}", key, allowed)
-    for key in needed:
-        if given.get(key) in (None, ""):
-            raise SkillmoeError(f"{where}: the key {key!r} is missing")
-
-
-def check_value(key: str, given: Any, allowed: Iterable[str]) -> None:
-    """Refuse a value that is not one of a known set."""
-    if given not in allowed:
-        raise unknown(key, given, allowed)
-
-
-def part_of(settings: Mapping[str, Any], split: str, allowed: list[str], path: Path) -> Row:
-    """How one split is made: its own keys over those that hold for both, all checked before any reading."""
-    given = settings[split]
-    own: Row = {"path": given} if isinstance(given, str) else given
-    check_keys(own, allowed, f"{split} of {path.name}")
-    for columns in (settings["columns"], own.get("columns", {})):
-        check_keys(columns, COLUMN_KEYS, f"columns of {path.name}")
-    if own.get("minus") not in ((None,) if split == "test" else (None, "test")):
-        raise SkillmoeError(f"{path.name}: the one rule is `minus: test`, in validation; got it in {split}")
-    part = {"revision": None if "path" in own else settings.get("revision"), "path": settings.get("path")}
-    part = {**part, **own, "columns": {**settings["columns"], **own.get("columns", {})}}
-    if not part["path"]:
-        raise SkillmoeError(f"{split} of {path.name}: the key 'path' is missing")
-    check_keys(part["columns"], COLUMN_KEYS, f"columns of {path.name}", needed=["text", "gold"])
-    check_keys(settings.get("expect", {}), ["validation", "test"], f"expect of {path.name}")
-    check_value("kind", settings.get("kind", "choice"), KINDS)
-    check_value("gold_is", settings.get("gold_is", "letter"), ["letter", "index", "text"])
-    check_value("missing_gold", settings.get("missing_gold", "error"), ["error", "drop"])
+def part_of(settings: Files, split: str, path: Path) -> Part:
+    """How one split is made: its own keys over those that hold for both."""
+    part: Part = getattr(settings, split)
+    columns = settings.columns.model_copy(update=part.columns.model_dump(exclude_unset=True))
+    own: Row = {"columns": columns}
+    if isinstance(settings, Hub):
+        own["path"] = part.path or settings.path
+        own["revision"] = part.revision or (None if part.path else settings.revision)
+    part = part.model_copy(update=own)
+    if not part.path:
+        raise SkillmoeError(f"{path.name}: {split}: the key 'path' is missing")
+    for key in ("text", "gold"):
+        if not getattr(columns, key):
+            raise SkillmoeError(f"{path.name}: columns: the key {key!r} is missing")
+    if len(set(columns.choices)) < len(columns.choices) and isinstance(columns.choices, list):
+        raise SkillmoeError(f"{path.name}: columns: choices: a column stands twice; got {columns.choices}")
+    if part.minus and split == "test":
+        raise SkillmoeError(f"{path.name}: test: `minus: test` belongs to validation")
     return part
 
 
 def split_rows(
-    settings: Mapping[str, Any], parts: Mapping[str, Row], frames: Mapping[str, pd.DataFrame], benchmark: str
+    settings: Files, parts: Mapping[str, Part], tables: Mapping[str, list[Record]], benchmark: str
 ) -> Rows:
-    """The rows of both splits, chosen as the YAML says; `parts` from `part_of`, `frames` as read."""
+    """The rows of both splits, chosen as the YAML says; `parts` from `part_of`, `tables` as read."""
+    chosen = {
+        split: _chosen(tables[split], part, f"column in {split} of {benchmark!r}")
+        for split, part in sorted(parts.items())
+    }
+    index_from = _index_from(settings, parts, chosen, benchmark)
     rows: list[Row] = []
     dropped: list[str] = []
     for split in ("test", "validation"):
-        part, frame = parts[split], frames[split]
-        where = part.get("where", {})
-        given = [[names] if isinstance(names, str) else names for names in part["columns"].values()]
-        for name in [*(name for names in given for name in names), *where]:
-            if name not in frame.columns:
-                raise unknown(f"column in {split} of {benchmark!r}", name, frame.columns)
-        for name, values in where.items():
-            frame = frame[frame[name].map(_plain).isin({_plain(value) for value in values})]
-        records: list[Row] = frame.to_dict("records")  # type: ignore[assignment]
-        made = [_row(record, part["columns"], settings, f"{benchmark}/{split}/") for record in records]
-        empty = [f"{split} row {number}" for number, row in enumerate(made, 1) if row["gold"] is None]
-        if empty and settings.get("missing_gold") != "drop":
+        part = parts[split]
+        made: list[Row] = []
+        empty = []
+        for number, record in enumerate(chosen[split], 1):
+            try:
+                row = _row(record, part.columns, settings, index_from, f"{benchmark}/{split}/")
+            except ValueError as error:
+                raise SkillmoeError(f"benchmark {benchmark!r}: {split} row {number}: {error}") from error
+            if row:
+                made.append(row)
+            else:
+                empty.append(f"{split} row {number}")
+        if empty and settings.missing_gold != "drop":
             raise SkillmoeError(
-                f"benchmark {benchmark!r}: {len(empty)} of {len(made)} {split} rows have no gold answer "
-                f"(first: {empty[0]}); mend them, or say `missing_gold: drop`"
+                f"benchmark {benchmark!r}: {len(empty)} of {len(chosen[split])} {split} rows have no gold "
+                f"answer (first: {empty[0]}); mend them, or say `missing_gold: drop`"
             )
         dropped += empty
-        made = [row for row in made if row["gold"] is not None]
-        if part.get("minus"):
+        if part.minus:
             test = {normalised(row["text"]) for row in rows}
             made = [row for row in made if normalised(row["text"]) not in test]
-        if part.get("per_subject"):
-            made = _sampled(made, part["per_subject"], settings.get("seed", 0), f"{split} of {benchmark!r}")
-        expected = settings.get("expect", {}).get(split, len(made))
-        if expected != len(made):
-            note = f"benchmark {benchmark!r}: {len(made)} {split} questions, {expected} expected"
-            warnings.warn(note, stacklevel=4)
+        if part.per_subject:
+            made = _sampled(made, part.per_subject, settings.seed, f"{split} of {benchmark!r}")
+        for n, what in zip(_flaws(made), ("an empty choice", "the right choice twice"), strict=True):
+            if n:
+                _warn(f"benchmark {benchmark!r}: {n} {split} questions have {what}")
+        expected = getattr(settings.expect, split)
+        if expected not in (None, len(made)):
+            _warn(f"benchmark {benchmark!r}: {len(made)} {split} questions, {expected} expected")
         rows += made
-    return Rows(rows if "question_id" in settings["columns"] else _numbered(rows), dropped)
+    return Rows(rows if settings.columns.question_id else _numbered(rows), dropped)
+
+
+def _flaws(rows: list[Row]) -> tuple[int, int]:
+    """How many questions have an empty choice, and how many show the right one twice."""
+    shown = [(json.loads(row["choices"]), row["gold"]) for row in rows if row["kind"] == "choice"]
+    twice = sum(choices.count(choices[string.ascii_uppercase.index(gold)]) > 1 for choices, gold in shown)
+    return sum("" in choices for choices, _ in shown), twice
+
+
+def _warn(note: str) -> None:
+    warnings.warn(note, stacklevel=5)
+
+
+def _chosen(table: list[Record], part: Part, what: str) -> list[Record]:
+    """The rows that `where` lets through, once every column that is named is there."""
+    there = dict.fromkeys(name for record in table for name in record)
+    given = [[name] if isinstance(name, str) else name for name in part.columns.model_dump().values()]
+    for name in [*(name for names in given for name in names if name), *part.where]:
+        if name not in there:
+            raise unknown(what, name, there)
+    for name, values in part.where.items():
+        allowed = {_compared(value) for value in (values if isinstance(values, list) else [values])}
+        table = [record for record in table if _compared(record.get(name)) in allowed]
+    return table
+
+
+def _compared(value: Any) -> str:
+    """A cell or a value of `where` as text: a truth value is written true, True or TRUE."""
+    text = "" if is_missing(value) else plain(value) if isinstance(value, float) else str(value).strip()
+    return text.lower() if text in ("True", "False", "TRUE", "FALSE") else text
+
+
+def _index_from(
+    settings: Files, parts: Mapping[str, Part], chosen: Mapping[str, list[Record]], benchmark: str
+) -> int:
+    """Whether the gold numbers count from 0 or 1: where none is 0 and nobody says, it cannot be known."""
+    if settings.gold_is != "index" or settings.kind != "choice" or settings.index_from is not None:
+        return settings.index_from or 0
+    golds = [record.get(parts[split].columns.gold) for split in chosen for record in chosen[split]]
+    numbers = {index_of(str(gold).strip()) for gold in golds if not is_missing(gold)} - {-1}
+    if not numbers or 0 in numbers or None in numbers:
+        return 0
+    for split, records in chosen.items():
+        names = parts[split].columns.choices
+        if records and names and any(map(str.isdecimal, read_choices(records[0], names).labels)):
+            return 0  # the choices bring numbers of their own
+    raise SkillmoeError(
+        f"benchmark {benchmark!r}: no gold number is 0, so they may count from 0 or from 1: "
+        "say `index_from: 0` or `index_from: 1`"
+    )
 
 
 def _numbered(rows: list[Row]) -> list[Row]:
@@ -131,102 +186,78 @@ def _numbered(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _row(row: Row, columns: Mapping[str, Any], settings: Mapping[str, Any], prefix: str) -> Row:
-    """One row of the Questions table; `gold` is None where the row has none.
+def _row(record: Record, columns: Columns, settings: Files, index_from: int, prefix: str) -> Row | None:
+    """One row of the Questions table; None where it has no gold.
 
     Without a `question_id` column the id is a digest of the content, so that the order of a file
     does not matter.
     """
     benchmark, split, _ = prefix.split("/")
-    kind = settings.get("kind", "choice")
-    text = "" if _is_missing(row[columns["text"]]) else str(row[columns["text"]]).strip()
-    choices: list[str] = []
-    if marker := settings.get("inlined_choices"):
-        text, choices = split_inlined(text, marker)
-    elif "choices" in columns:
-        choices = _choices(row, columns["choices"])
-    gold = None if _is_missing(row[columns["gold"]]) else _plain(row[columns["gold"]])
-    name = digest(text, choices, gold)[:12]
-    if "question_id" in columns:
-        if _is_missing(row[columns["question_id"]]):
-            raise SkillmoeError(f"a {split} row of {benchmark!r} has no question id: {text[:60]!r}")
-        name = _plain(row[columns["question_id"]])
+    gold = _gold(record.get(columns.gold), columns.gold, settings)
+    if gold is None:
+        return None
+    text = _cell(record, columns.text) or ""
+    choices = Choices([])
+    if settings.inlined_choices:
+        text, inlined = split_inlined(text, settings.inlined_choices)
+        choices = Choices(inlined)
+    elif columns.choices:
+        choices = read_choices(record, columns.choices)
     if not text:
-        raise SkillmoeError(f"question {prefix + name!r} has no text")
-    if gold is not None and kind == "choice":
-        position = _gold_position(gold, choices, settings.get("gold_is", "letter"), prefix + name)
-        if "shuffle_choices" in settings:
-            draw = generator("choices", settings["shuffle_choices"], name)
-            order = draw.permutation(len(choices)).tolist()
-            choices, position = [choices[i] for i in order], order.index(position)
+        raise ValueError("it has no text")
+    texts = choices.texts
+    name = digest(text, texts, gold)[:12]
+    if columns.question_id:
+        own_name = _cell(record, columns.question_id)
+        if own_name is None:
+            raise ValueError(f"it has no question id: {text[:60]!r}")
+        name = own_name
+    if settings.kind == "choice":
+        named = columns.choices if isinstance(columns.choices, list) else []
+        if settings.gold_is == "text" and columns.gold in named and len(texts) <= len(string.ascii_uppercase):
+            position = named.index(columns.gold)  # the column itself says which choice it is
+        else:
+            position = gold_position(gold, choices, settings.gold_is, index_from)
+        if settings.shuffle_choices is not None:
+            draw = generator("choices", settings.shuffle_choices, name)
+            order = draw.permutation(len(texts)).tolist()
+            texts, position = [texts[i] for i in order], order.index(position)
         gold = string.ascii_uppercase[position]
-    subject = row[columns["subject"]] if "subject" in columns else None
+    subject = _cell(record, columns.subject) if columns.subject else None
     return {
         "question_id": prefix + name,
         "benchmark": benchmark,
         "split": split,
         "text": text,
-        "choices": json.dumps(choices, ensure_ascii=False),
+        "choices": json.dumps(texts, ensure_ascii=False),
         "gold": gold,
-        "subject": benchmark if _is_missing(subject) else _plain(subject),
-        "kind": kind,
+        "subject": subject or benchmark,
+        "kind": settings.kind,
         "checker": "{}",
     }
 
 
-def split_inlined(text: str, marker: str) -> tuple[str, list[str]]:
-    """Stem and choices of "stem MARKER (A) ... (B) ...".
-
-    A label counts where it stands between white space and follows its alphabetical predecessor, so
-    that "P(B)" inside a choice does not cut it.
-    """
-    stem, found, options = text.rpartition(marker)
-    if not found:
-        raise SkillmoeError(
-            f"no {marker!r} in the question {text[:60]!r}: inlined_choices must stand in every text"
-        )
-    cuts: list[re.Match[str]] = []
-    for letter in string.ascii_uppercase:
-        label = re.compile(rf"(?:^|(?<=\s))\({letter}\)(?=\s|$)").search(
-            options, cuts[-1].end() if cuts else 0
-        )
-        if label is None:
-            break
-        cuts.append(label)
-    ends = [cut.start() for cut in cuts[1:]] + [len(options)]
-    return stem.strip(), [options[cut.end() : end].strip() for cut, end in zip(cuts, ends, strict=True)]
+def _cell(record: Record, name: str) -> str | None:
+    """A cell as text, None where it is empty."""
+    value = record.get(name)
+    try:
+        return None if is_missing(value) else plain(value)
+    except ValueError as error:
+        raise ValueError(f"column {name!r}: {error}") from error
 
 
-def _choices(row: Mapping[Any, Any], given: str | list[str]) -> list[str]:
-    """The choices of a row from several columns, a list column, or a column of JSON lists."""
-    if not isinstance(given, str):
-        cells = [row[name] for name in given]
-        while cells and _is_missing(cells[-1]):
-            cells.pop()
-        return ["" if _is_missing(cell) else _plain(cell) for cell in cells]
-    cell = row[given]
-    if isinstance(cell, str):
-        try:
-            cell = json.loads(cell)
-        except json.JSONDecodeError as error:
-            raise SkillmoeError(
-                f"column {given!r} must hold JSON lists of choices, got {cell[:60]!r}"
-            ) from error
-    return [] if _is_missing(cell) else [_plain(choice) for choice in cell]
-
-
-def _gold_position(gold: str, choices: list[str], gold_is: str, question_id: str) -> int:
-    letters = string.ascii_uppercase[: len(choices)]
-    if gold_is == "letter" and len(gold) == 1 and gold.upper() in letters:
-        return letters.index(gold.upper())
-    if gold_is == "index" and gold.isdecimal() and int(gold) < len(choices):
-        return int(gold)
-    if gold_is == "text" and gold in choices:
-        return choices.index(gold)
-    allowed = {"letter": letters, "index": f"0 to {len(choices) - 1}", "text": " | ".join(choices)}[gold_is]
-    raise SkillmoeError(
-        f"question {question_id!r}: the gold {gold_is} {gold!r} is not among its choices ({allowed})"
-    )
+def _gold(cell: Any, name: str, settings: Files) -> str | None:
+    """The gold answer as text; None where there is none, or -1 in the place of a number."""
+    if isinstance(cell, list):
+        values = {str(value): value for value in cell if not is_missing(value)}
+        if len(values) > 1:
+            raise ValueError(f"column {name!r} holds {len(values)} golds: one is needed; got {cell!r:.80}")
+        cell = next(iter(values.values()), None)
+    gold = _cell({name: cell}, name)
+    if gold is None or (settings.gold_is == "index" and index_of(gold) == -1 and settings.kind == "choice"):
+        return None
+    marked = settings.kind != "choice" or settings.gold_is == "letter"
+    return final_answer(gold, settings.kind) if marked else gold
 
 
 def _sampled(rows: list[Row], per_subject: int, seed: int, where: str) -> list[Row]:
@@ -246,15 +277,3 @@ def _sampled(rows: list[Row], per_subject: int, seed: int, where: str) -> list[R
                 f"{per_subject} are asked for"
             )
     return [row for row in rows if row["question_id"] in kept]
-
-
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
-
-
-def _plain(value: Any) -> str:
-    """A cell as text; 7.0 is "7", as columns of whole numbers with gaps are read as decimals."""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if whole else str(value).strip()

@@ -1,15 +1,8 @@
 """Where questions come from: reasoning-gym (made offline, with its own grader), local files, the hub.
 
-Each source reads the keys of a benchmark's YAML and returns rows of the Questions table:
-
-- `reasoning_gym`: `validation` and `test` (each `seed`, `size` = questions a family) and `families`
-  (each `family`, `config`, `kind`, `grade`: exact or checker, `ask`: a sentence added to the text).
-- `file`: `columns` (`text`, `gold`, `choices`, `subject`, `question_id` -> your own column names),
-  `kind`, `gold_is`, `inlined_choices`, `shuffle_choices` (a seed), `missing_gold`, `seed`, `expect`, and
-  `validation` and `test`: a path, or `path` with `where`, `per_subject`, `minus: test`, `columns`.
-- `hub`: the same with `path`, `revision`, `gated`, and `name` and `split` in `validation` and `test`;
-  through `datasets`, never running a data set's own code, at the commit that the YAML or its lock
-  (see `pins`) names.
+The keys of each source's YAML are in `keys`; each returns rows of the Questions table. A data set of the
+hub comes through `datasets`, never running code of its own, at the commit that the YAML or its lock (see
+`skillmoe_lib.hub`) names.
 
 The test split is drawn first: a larger validation split never changes it. Draws depend on the seed
 and the question's own id alone.
@@ -23,20 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from skillmoe_lib import hub
 from skillmoe_lib.errors import SkillmoeError, require, unknown
-from skillmoe_lib.questions.rows import Row, Rows, check_keys, check_value, normalised, part_of, split_rows
+from skillmoe_lib.questions import keys
+from skillmoe_lib.questions.files import SUFFIXES, Record, read_file
+from skillmoe_lib.questions.rows import Row, Rows, normalised, part_of, split_rows
+from skillmoe_lib.settings import as_json, checked, find_beside
 
 #: Questions a reasoning-gym family may be asked for; past it the family is taken to have run dry.
 LAST_INDEX = 10_000
-FAMILY_KEYS = ["family", "config", "kind", "grade", "ask"]
-PART_KEYS = ["path", "columns", "where", "per_subject", "minus"]
-FILE_KEYS = [
-    "description", "columns", "kind", "gold_is", "inlined_choices", "shuffle_choices", "missing_gold",
-    "seed", "expect", "validation", "test",
-]  # fmt: skip
 
 
 def from_reasoning_gym(settings: Mapping[str, Any], path: Path) -> Rows:
@@ -45,35 +33,23 @@ def from_reasoning_gym(settings: Mapping[str, Any], path: Path) -> Rows:
     No text stands twice, neither within a split nor in both: where the generator repeats itself the
     next index is taken, so the sizes asked for are met and the outcome is the same everywhere.
     """
-    check_keys(settings, ["description", "validation", "test", "families"], path.name)
-    for split in ("validation", "test"):
-        where = f"{split} of {path.name}"
-        check_keys(settings.get(split, {}), ["seed", "size"], where, needed=["seed", "size"])
-        if not all(
-            isinstance(settings[split][key], int) and settings[split][key] >= 0 for key in ("seed", "size")
-        ):
-            raise SkillmoeError(f"{where}: seed and size must be whole numbers, got {dict(settings[split])}")
-    seeds = {split: settings[split]["seed"] for split in ("validation", "test")}
-    if seeds["validation"] == seeds["test"]:
+    form = checked(keys.ReasoningGym, settings, path.name)
+    if form.validation.seed == form.test.seed:
         raise SkillmoeError(
-            f"{path.name}: validation and test must have different seeds, both are {seeds['test']}"
+            f"{path.name}: validation and test must have different seeds, both are {form.test.seed}"
         )
-    families = settings.get("families") or []
-    for entry in families:
-        check_keys(entry, FAMILY_KEYS, f"families of {path.name}", needed=["family", "kind"])
-        check_value("kind", entry["kind"], ["text", "math"])
-        check_value("grade", entry.get("grade", "exact"), ["exact", "checker"])
     known = _installed_families()
-    for name, count in Counter(entry["family"] for entry in families).items():
+    for name, count in Counter(entry.family for entry in form.families).items():
         if name not in known:
             raise unknown("family (a name that the installed reasoning-gym lacks)", name, known)
         if count > 1:
             raise SkillmoeError(f"{path.name}: family {name!r} is listed {count} times; list it once")
     rows = []
-    for entry in families:
+    for entry in form.families:
+        as_json(entry.config, f"{path.name}: the config of {entry.family!r}")
         seen: set[str] = set()
-        for split in ("test", "validation"):
-            rows += _family_rows(entry, split, seeds[split], settings[split]["size"], seen, path.stem)
+        for split, drawn in (("test", form.test), ("validation", form.validation)):
+            rows += _family_rows(entry, split, drawn, seen, path.stem)
     return Rows(rows, [])
 
 
@@ -99,40 +75,38 @@ def checker_correct(checker: str, answer: str) -> bool:
 
 
 def from_files(settings: Mapping[str, Any], path: Path) -> Rows:
-    """Questions from CSV, JSONL, JSON (a list of objects) or parquet files beside the YAML."""
-    check_keys(settings, FILE_KEYS, path.name, needed=["columns", "validation", "test"])
-    parts = {split: part_of(settings, split, PART_KEYS, path) for split in ("validation", "test")}
-    files = {split: path.parent / part["path"] for split, part in parts.items()}
+    """Questions from CSV, JSONL, JSON or parquet files."""
+    form = checked(keys.Files, settings, path.name)
+    parts = {split: part_of(form, split, path) for split in ("validation", "test")}
+    files = {split: find_beside(path, str(part.path)) for split, part in parts.items()}
+    tables = {}
     for split, file in files.items():
-        if not file.is_file():
+        if file is None or not file.is_file():
             raise SkillmoeError(
-                f"{path.name}: no {split} file at {parts[split]['path']} (seen from the YAML's folder)"
+                f"{path.name}: no {split} file at {parts[split].path} "
+                "(seen from the YAML's folder, and from the project's root)"
             )
-    frames = {split: _read_file(file) for split, file in files.items()}
-    return split_rows(settings, parts, frames, path.stem)
+        tables[split] = read_file(file)
+    return split_rows(form, parts, tables, path.stem)
 
 
 def from_hub(settings: Mapping[str, Any], path: Path) -> Rows:
     """Questions through `datasets`, at a pinned commit; or from a local folder of the same layout."""
-    keys = [*FILE_KEYS, "path", "revision", "gated"]
-    check_keys(settings, keys, path.name, needed=["columns", "validation", "test"])
-    part_keys = [*PART_KEYS, "name", "split", "revision"]
-    parts = {split: part_of(settings, split, part_keys, path) for split in ("validation", "test")}
+    form = checked(keys.Hub, settings, path.name)
+    parts = {split: part_of(form, split, path) for split in ("validation", "test")}
     locked = hub.read_pins(hub.lock_path(path))
-    for part in parts.values():
-        local, pinned = path.parent / part["path"], locked.get(part["path"])
-        if local.is_dir():
-            part["path"] = str(local)
-        elif not re.fullmatch(r"[0-9a-f]{7,40}", str(part.get("revision"))):  # a branch or tag moves
-            if pinned is None:
+    tables = {}
+    for split, part in parts.items():
+        local, revision = find_beside(path, str(part.path)), part.revision
+        if local is None and not re.fullmatch(r"[0-9a-f]{7,40}", str(revision)):  # a branch or tag moves
+            if str(part.path) not in locked:
                 raise SkillmoeError(
-                    f"data set {part['path']} is not pinned yet: run `python -m skillmoe_lib pin "
+                    f"data set {part.path} is not pinned yet: run `python -m skillmoe_lib pin "
                     f"{path.stem}` on a machine that reaches the hub, or name a local copy as `path`"
                 )
-            part["revision"] = pinned.revision
-    gated = bool(settings.get("gated"))
-    frames = {split: _read_hub(part, gated) for split, part in parts.items()}
-    return split_rows(settings, parts, frames, path.stem)
+            revision = locked[str(part.path)].revision
+        tables[split] = _read_hub(part, local, revision, form.gated)
+    return split_rows(form, parts, tables, path.stem)
 
 
 def _installed_families() -> dict[str, Any]:
@@ -160,9 +134,11 @@ def _entry(checker: str) -> dict[str, Any]:
     return dict(dataset[made_from["index"]])
 
 
-def _family_rows(entry: Row, split: str, seed: int, size: int, seen: set[str], benchmark: str) -> list[Row]:
-    family, config = entry["family"], entry.get("config") or {}
-    dataset = _dataset(family, json.dumps(config), seed)
+def _family_rows(
+    entry: keys.Family, split: str, drawn: keys.Drawn, seen: set[str], benchmark: str
+) -> list[Row]:
+    family, config, size = entry.family, entry.config or {}, drawn.size
+    dataset = _dataset(family, json.dumps(config), drawn.seed)
     rows: list[Row] = []
     for index in range(LAST_INDEX):
         if len(rows) == size:
@@ -173,17 +149,18 @@ def _family_rows(entry: Row, split: str, seed: int, size: int, seen: set[str], b
         if not made["answer"]:
             raise SkillmoeError(f"family {family!r} has questions without an answer of its own; leave it out")
         seen.add(normalised(made["question"]))
-        grade = entry.get("grade", "exact")
-        checker = {"family": family, "config": config, "seed": seed, "index": index, "grade": grade}
+        checker = {
+            "family": family, "config": config, "seed": drawn.seed, "index": index, "grade": entry.grade,
+        }  # fmt: skip
         rows.append({
             "question_id": f"{benchmark}/{split}/{family}/{index:04d}",
             "benchmark": benchmark,
             "split": split,
-            "text": f"{made['question']}\n{entry['ask']}" if entry.get("ask") else made["question"],
+            "text": f"{made['question']}\n{entry.ask}" if entry.ask else made["question"],
             "choices": "[]",
             "gold": made["answer"],
             "subject": dataset.category,
-            "kind": entry["kind"],
+            "kind": entry.kind,
             "checker": json.dumps(checker),
         })  # fmt: skip
     raise SkillmoeError(
@@ -192,35 +169,18 @@ def _family_rows(entry: Row, split: str, seed: int, size: int, seen: set[str], b
     )
 
 
-def _read_file(file: Path) -> pd.DataFrame:
-    try:
-        if file.suffix == ".parquet":
-            return pd.read_parquet(file)
-        if file.suffix == ".csv":
-            # Every cell as it stands: "NA" is an answer, "007" is not 7. Only an empty cell is missing.
-            return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""])
-        if file.suffix not in (".jsonl", ".json"):
-            raise unknown("kind of file", file.name, [".csv", ".json", ".jsonl", ".parquet"])
-        text = file.read_text(encoding="utf-8")
-        lines = [line for line in text.split("\n") if line.strip()]
-        records = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in lines]
-        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise ValueError("it must hold a list of objects")
-        return pd.DataFrame(records, dtype=object)
-    except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SkillmoeError(f"cannot read {file.name}: {reason}") from error
-
-
-def _read_hub(part: Mapping[str, Any], gated: bool) -> pd.DataFrame:
+def _read_hub(part: keys.Part, local: Path | None, revision: str | None, gated: bool) -> list[Record]:
     require("reading a benchmark of the hub", "datasets", extra="data")
     import datasets
 
-    path, revision = part["path"], part.get("revision")
+    where = {"path": str(local or part.path), "name": part.name, "revision": None if local else revision}
     try:
-        data = datasets.load_dataset(
-            path, part.get("name"), split=part.get("split", "test"), revision=revision
-        )
+        config = datasets.load_dataset_builder(**where).config
+        if local and (files := _plain_files(config.data_files, part.split)):
+            return [row for file in files for row in read_file(file)]
+        # `datasets` takes None, NA and null in a CSV for nothing at all.
+        options = {"keep_default_na": False, "na_values": [""]} if hasattr(config, "keep_default_na") else {}
+        data = datasets.load_dataset(**where, split=part.split, **options)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         if isinstance(error, ConnectionError):
@@ -233,5 +193,11 @@ def _read_hub(part: Mapping[str, Any], gated: bool) -> pd.DataFrame:
             remedy = f"revision {revision!r} is gone: pin another with `python -m skillmoe_lib pin`"
         else:
             remedy = "check `path`, `name`, `split` and `revision`"
-        raise SkillmoeError(f"data set {path} cannot be read: {remedy} ({reason})") from error
-    return pd.DataFrame(data.to_pandas())
+        raise SkillmoeError(f"data set {where['path']} cannot be read: {remedy} ({reason})") from error
+    return list(data.to_list())
+
+
+def _plain_files(data_files: Mapping[str, list[str]] | None, split: str) -> list[Path]:
+    """The files of a split of a local data set, if all are of the kinds that `files` reads exactly."""
+    files = [Path(file) for file in (data_files or {}).get(split, [])]
+    return files if all(file.suffix in SUFFIXES for file in files) else []

@@ -1,8 +1,10 @@
 """Where models come from: folders, packages in parts, the hub; and what is said where they do not."""
 
 import errno
+import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from skillmoe_lib.experts.pool import model_files
 def folder(tmp_path, monkeypatch):
     """A model folder of the project, as far as anyone looks without reading the weights."""
     monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
+    monkeypatch.setenv("SKILLMOE_CACHE", str(tmp_path / "cache"))
     made = tmp_path / "data" / "pocket" / "a"
     made.mkdir(parents=True)
     (made / "config.json").write_text('{"max_position_embeddings": 512}')
@@ -73,6 +76,70 @@ def test_the_revision_is_that_of_what_generates_only(folder):
     assert model_files.locate("folder:data/pocket/a").revision == before
     shutil.copytree(folder, folder.with_name("b"))
     assert model_files.locate("folder:data/pocket/b").revision == before
+
+
+def settled(file, seconds=60):
+    """As if the file had not been touched for a while."""
+    about = file.stat()
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns - int(seconds * 1e9)))
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the weights that are read to be hashed."""
+    names = []
+
+    def digest(file):
+        if file.suffix == ".safetensors":
+            names.append(file.name)
+        return hashlib.sha256(file.read_bytes()).digest()
+
+    monkeypatch.setattr(model_files, "_file_digest", digest)
+    monkeypatch.setattr(model_files, "_SETTLED_S", -60.0)  # a test cannot set the time of the last change
+    return names
+
+
+def test_weights_are_hashed_once(folder, hashed):
+    first = model_files.locate("folder:data/pocket/a")
+    assert model_files.locate("folder:data/pocket/a") == first
+    assert hashed == ["model.safetensors"]
+
+
+def test_changed_weights_are_hashed_again(folder, hashed):
+    before = model_files.locate("folder:data/pocket/a").revision
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    (folder / "model.safetensors").write_bytes(data)
+    settled(folder / "model.safetensors")
+    assert model_files.locate("folder:data/pocket/a").revision == before, "the same bytes"
+    data[7] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    assert model_files.locate("folder:data/pocket/a").revision != before
+    assert len(hashed) == 3
+
+
+def test_weights_that_were_just_written_are_not_kept(folder, hashed, monkeypatch):
+    monkeypatch.setattr(model_files, "_SETTLED_S", 60.0)
+    model_files.locate("folder:data/pocket/a")
+    model_files.locate("folder:data/pocket/a")
+    assert len(hashed) == 2
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"sha256": 7}', '{"sha256": {"x": 3}}'])
+def test_a_broken_file_of_digests_only_costs_time(folder, hashed, tmp_path, text):
+    first = model_files.locate("folder:data/pocket/a")
+    kept = tmp_path / "cache" / "digests.json"
+    kept.write_text(text)
+    assert model_files.locate("folder:data/pocket/a") == first
+    assert model_files.locate("folder:data/pocket/a") == first
+    assert len(hashed) == 2
+    assert list(kept.parent.iterdir()) == [kept], "nothing half written is left"
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(folder, hashed, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SKILLMOE_CACHE", str(tmp_path / "file"))
+    assert model_files.locate("folder:data/pocket/a") == model_files.locate("folder:data/pocket/a")
+    assert len(hashed) == 2
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
     (tmp_path / "data" / "pools").mkdir(parents=True)
     (tmp_path / "data" / "examples").mkdir()
-    worked = [{"question": " 1 and 1? ", "answer": "2\n"}, {"question": "2 and 2?", "answer": 4}]
+    worked = [{"question": " 1 and 1? ", "answer": "2\n"}, {"question": "2 and 2?", "answer": "4"}]
     (tmp_path / "data" / "examples" / "worked.yaml").write_text(yaml.safe_dump(worked))
     return tmp_path
 
@@ -160,6 +160,26 @@ def test_locating_fills_in_revision_context_and_path(project, monkeypatch):
     assert experts.load_pool("toy").baselines["Closed"].model.path == "", "served elsewhere"
 
 
+def test_a_folder_counts_from_the_yaml_file_before_the_project(project, tmp_path_factory):
+    """Two folders of one name: that beside the pool's file is meant, and the identity says which it was."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for place, weights in ((project, b"one"), (elsewhere, b"other")):
+        (place / "a").mkdir()
+        (place / "a" / "config.json").write_text("{}")
+        (place / "a" / "tokenizer.json").write_text("{}")
+        (place / "a" / "model.safetensors").write_bytes(weights)
+    pool = changed(["experts"], [{"name": "A", "model": "folder:a"}])
+    pool |= {"keyword_model": {"model": "folder:a"}, "aggregators": ["A"]}
+    (elsewhere / "mine.yaml").write_text(yaml.safe_dump(pool))
+    save(project, pool)
+    beside, other = (
+        experts.load_pool(name).experts["A"].model for name in (str(elsewhere / "mine.yaml"), "toy")
+    )
+    assert (beside.path, other.path) == (str(elsewhere / "a"), str(project / "a"))
+    assert beside.source == other.source == "folder:a"
+    assert beside.revision != other.revision
+
+
 def test_slips_are_told_before_any_model_is_looked_for(project, monkeypatch):
     def never(*_):
         raise AssertionError("a model was located")
@@ -167,66 +187,65 @@ def test_slips_are_told_before_any_model_is_looked_for(project, monkeypatch):
     monkeypatch.setattr(model_files, "locate", never)
     for place, value in ((["aggregators"], ["Nobody"]), (["experts", 1, "template"], "chatty")):
         save(project, changed(place, value))
-        with pytest.raises(SkillmoeError, match="unknown"):
+        with pytest.raises(SkillmoeError, match="it must be one of"):
             experts.load_pool("toy")
 
 
 # --- what is refused ----------------------------------------------------------------------------------
 
+AT_LEAST_1 = "it must be a whole number of at least 1"
 SLIPS = [
-    ("pool key", ["agregators"], [], "unknown key in toy.yaml 'agregators': it must be one of aggregators,"),
+    ("pool key", ["agregators"], [], "toy.yaml: unknown key 'agregators': it must be one of aggregators,"),
     (
         "sampling key",
         ["sampling", "temp"],
         1,
-        "unknown key in toy.yaml: sampling 'temp': it must be one of max",
+        "toy.yaml: sampling: unknown key 'temp': it must be one of max",
     ),
     (
         "expert key",
         ["experts", 1, "modle"],
         "x",
-        "unknown key in toy.yaml: experts[2] 'modle': it must be one of",
+        "toy.yaml: experts[2]: unknown key 'modle': it must be one of",
     ),
-    ("keyword key", ["keyword_model", "stops"], [], "unknown key in toy.yaml: keyword_model 'stops'"),
-    ("baseline key", ["baselines", 0, "cost"], 1, "unknown key in toy.yaml: baselines[1] 'cost'"),
+    ("keyword key", ["keyword_model", "stops"], [], "toy.yaml: keyword_model: unknown key 'stops'"),
+    ("baseline key", ["baselines", 0, "cost"], 1, "toy.yaml: baselines[1]: unknown key 'cost'"),
     (
         "price key",
         ["baselines", 0, "price", "out"],
         1,
-        "baselines[1]: price 'out': it must be one of currency,",
+        "baselines[1]: price: unknown key 'out': it must be one of",
+    ),
+    (
+        "aggregator twice",
+        ["aggregators"],
+        ["Chat", "Chat"],
+        "toy.yaml: aggregators has the name 'Chat' twice",
     ),
     ("no sampling", ["sampling"], None, "toy.yaml: the key 'sampling' is missing"),
     ("no keyword model", ["keyword_model"], None, "toy.yaml: the key 'keyword_model' is missing"),
     ("no experts key", ["experts"], None, "toy.yaml: the key 'experts' is missing"),
-    ("no experts", ["experts"], [], "the pool has no experts; it must list at least one"),
+    ("no experts", ["experts"], [], "toy.yaml: experts: it must list at least one; got []"),
     ("no budget", ["sampling", "max_tokens"], None, "toy.yaml: sampling: the key 'max_tokens' is missing"),
     ("no name", ["experts", 0, "name"], None, "toy.yaml: experts[1]: the key 'name' is missing"),
     ("no model", ["experts", 0, "model"], None, "toy.yaml: experts[1]: the key 'model' is missing"),
-    (
-        "keyword model without model",
-        ["keyword_model", "model"],
-        None,
-        "keyword_model: the key 'model' is missing",
-    ),
+    ("no keyword weights", ["keyword_model", "model"], None, "keyword_model: the key 'model' is missing"),
     ("same name twice", ["experts", 1, "name"], "Chat", "toy.yaml: experts has the name 'Chat' twice"),
+    ("unknown aggregator", ["aggregators"], ["Chat", "Caht"], "in toy.yaml 'Caht': it must be one of Chat"),
     (
-        "unknown aggregator",
+        "aggregators as one word",
         ["aggregators"],
-        ["Chat", "Caht"],
-        "aggregator in toy.yaml 'Caht': it must be one of Chat",
+        "Chat",
+        "toy.yaml: aggregators: it must be a list; got 'Chat'",
     ),
+    ("template", ["experts", 0, "template"], "jinja", "template: it must be one of chat, plain; got 'jinja'"),
     (
-        "unknown template",
-        ["experts", 0, "template"],
-        "jinja",
-        "'Chat' 'jinja': it must be one of chat, plain",
+        "dtype",
+        ["experts", 0, "dtype"],
+        "bf16",
+        "dtype: it must be one of auto, bfloat16, float16, float32; got",
     ),
-    (
-        "unknown examples",
-        ["experts", 1, "examples"],
-        "wroked",
-        "examples file 'wroked': it must be one of worked",
-    ),
+    ("unknown examples", ["experts", 1, "examples"], "wroked", "file 'wroked': it must be one of worked"),
     (
         "a name for a mapping",
         ["keyword_model"],
@@ -237,35 +256,65 @@ SLIPS = [
         "a number for a mapping",
         ["sampling"],
         7,
-        "toy.yaml: sampling: it must be a mapping with the keys max_tokens",
+        "sampling: it must be a mapping with the keys max_tokens, stop",
     ),
     ("a name for an entry", ["experts", 0], "org/small", "toy.yaml: experts[1]: it must be a mapping"),
-    ("a mapping for a list", ["experts"], {"Chat": "org/small"}, "toy.yaml: experts: it must be a list"),
-    ("a text for a list", ["experts", 1, "stop"], "END", "experts[2]: stop: it must be a list; got 'END'"),
+    ("a mapping for a list", ["experts"], {"Chat": "org/small"}, "toy.yaml: experts: it must be a list; got"),
     (
-        "a text for a number",
+        "a text for a list",
+        ["experts", 1, "stop"],
+        "END",
+        "stop: it must be a list of texts, none of them empty",
+    ),
+    ("an empty stop", ["experts", 1, "stop"], [""], "stop: it must be a list of texts, none of them empty"),
+    (
+        "1e-3 is text",
         ["sampling", "temperature"],
         "1e-3",
-        "temperature must be a number of at least 0; got '1",
+        "at most 2, not text (to YAML 1e-3 and 4,096 are text:",
     ),
+    ("4,096 is text", ["sampling", "max_tokens"], "4,096", f"max_tokens: {AT_LEAST_1}, not text (to YAML"),
     (
-        "a negative temperature",
+        "below zero",
         ["experts", 1, "temperature"],
         -1,
-        "temperature must be a number of at least 0; got -1",
+        "experts[2]: temperature: it must be a number of at least 0",
     ),
     (
-        "half a token",
-        ["experts", 1, "max_tokens"],
-        0.5,
-        "max_tokens must be a whole number of at least 1; got 0.5",
+        "hot",
+        ["sampling", "temperature"],
+        70,
+        "temperature: it must be a number of at least 0 and at most 2; got 70",
     ),
-    ("no tokens", ["sampling", "max_tokens"], 0, "max_tokens must be a whole number of at least 1; got 0"),
+    ("no number", ["sampling", "temperature"], float("nan"), "at least 0 and at most 2; got nan"),
+    ("a percentage", ["sampling", "top_p"], 95, "top_p: it must be a number above 0 and at most 1; got 95"),
     (
-        "context in words",
-        ["experts", 1, "max_model_len"],
-        "4k",
-        "max_model_len must be a whole number of at least 1",
+        "a trim in percent",
+        ["trim"],
+        5,
+        "trim: it must be a number of at least 0 and below 1 (a share); got 5",
+    ),
+    ("half a token", ["experts", 1, "max_tokens"], 0.5, f"max_tokens: {AT_LEAST_1}; got 0.5"),
+    ("no tokens", ["sampling", "max_tokens"], 0, f"max_tokens: {AT_LEAST_1}; got 0"),
+    ("context in words", ["experts", 1, "max_model_len"], "4k", f"experts[2]: max_model_len: {AT_LEAST_1}"),
+    (
+        "a truth value for a name",
+        ["experts", 0, "name"],
+        True,
+        "it must be text (put it in quotes: without them",
+    ),
+    ("an empty name", ["experts", 0, "name"], "", "experts[1]: name: it must be text; got ''"),
+    (
+        "a text for true",
+        ["experts", 0, "reasoning"],
+        "false",
+        "reasoning: it must be true or false; got 'false'",
+    ),
+    (
+        "a model in a list",
+        ["experts", 0, "model"],
+        ["org/a"],
+        "experts[1]: model: it must be text; got ['org/a']",
     ),
 ]
 
@@ -283,6 +332,8 @@ TEXTS = [
     ("an empty file", "", "toy.yaml: it must be a mapping with the keys"),
     ("a list", "- name: x", "toy.yaml: it must be a mapping with the keys"),
     ("broken YAML", "name: [a\nexperts: b", "toy.yaml is not readable as YAML"),
+    ("a key twice", "name: a\ntrim: 0\nname: b", "the key 'name' stands twice (line 3)"),
+    ("a tab", "sampling:\n\ttemperature: 1", "a tab stands where YAML allows spaces only (line 2)"),
     ("a tag that runs code", "name: !!python/object/apply:os.getcwd []", "toy.yaml is not readable as YAML"),
 ]
 
@@ -315,11 +366,12 @@ def test_an_unknown_pool_names_those_that_are_there(project, name):
     [
         (
             "- {question: a, anser: b}",
-            "unknown key in worked.yaml[1] 'anser': it must be one of answer, question",
+            "worked.yaml[1]: unknown key 'anser': it must be one of answer, question",
         ),
         ("- {question: a}", "worked.yaml[1]: the key 'answer' is missing"),
         ("question: a", "worked.yaml: it must be a list"),
         ("- a", "worked.yaml[1]: it must be a mapping"),
+        ("- {question: a, answer: 12:30}", "worked.yaml[1]: answer: it must be text (put it in quotes"),
         ("- {", "worked.yaml is not readable as YAML"),
     ],
 )
@@ -350,8 +402,10 @@ def test_a_subset_keeps_the_order_given_and_its_own_aggregators(project):
 def test_the_table_shows_experts_and_keyword_model(project):
     save(project, POOL)
     shown = experts.pool_table(experts.load_pool("toy", locate=False))
-    assert shown["expert"].tolist() == ["Chat", "Plain", "keywords"]
-    assert shown["aggregates"].tolist() == [True, False, False]
+    assert shown["expert"].tolist() == ["Chat", "Plain", "keywords", "Closed"]
+    assert shown["aggregates"].tolist() == [True, False, False, False]
+    assert shown["price"].isna().tolist() == [True, True, True, False]
+    assert shown["price"].iloc[3] == "1.0 in, 2.0 out USD for 1000000 tokens"
     assert shown["asked"].tolist()[1] == "plain, 2 worked examples"
 
 

@@ -1,6 +1,8 @@
 import json
+import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,17 +77,45 @@ def test_every_benchmark_file_is_sound() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "web"}, r"unknown source in mine.yaml 'web': it must be one of file, hub, reasoning_gym"),
-        ({"gold_si": "letter"}, r"unknown key in mine.yaml 'gold_si'.*gold_is"),
-        ({"gold_is": "number"}, r"unknown gold_is 'number': it must be one of index, letter, text"),
-        ({"kind": "essay"}, r"unknown kind 'essay': it must be one of choice, math, text"),
-        ({"columns": {"text": "q", "glod": "g"}}, r"unknown key in columns of mine.yaml 'glod'.*gold"),
+        ({"source": "web"}, r"mine.yaml: source: it must be one of file, hub, reasoning_gym; got 'web'"),
+        ({"gold_si": "letter"}, r"mine.yaml: unknown key 'gold_si': it must be one of .*gold_is"),
+        ({"gold_is": "number"}, r"mine.yaml: gold_is: it must be one of letter, index, text; got 'number'"),
+        ({"kind": "essay"}, r"mine.yaml: kind: it must be one of choice, math, text; got 'essay'"),
+        ({"columns": {"text": "q", "glod": "g"}}, r"mine.yaml: columns: unknown key 'glod': .*gold"),
         ({"columns": {"text": "q"}}, r"the key 'gold' is missing"),
         ({"columns": {**COLUMNS, "subject": "topic"}}, r"unknown column in test of 'mine' 'topic'.*g, q"),
         ({"validation": "nowhere.json"}, r"no validation file at nowhere.json"),
-        ({"validation": {"path": "test.json", "sise": 3}}, r"unknown key in validation of mine.yaml 'sise'"),
-        ({"test": {"path": "test.json", "minus": "test"}}, r"`minus: test`, in validation; got it in test"),
-        ({"expect": {"tets": 1}}, r"unknown key in expect of mine.yaml 'tets'"),
+        ({"validation": {"path": "test.json", "sise": 3}}, r"mine.yaml: validation: unknown key 'sise'"),
+        (
+            {"test": {"path": "test.json", "minus": "test"}},
+            r"mine.yaml: test: `minus: test` belongs to validation",
+        ),
+        ({"columns": {**COLUMNS, "choices": ["q", "g", "q"]}}, r"columns: choices: a column stands twice"),
+        (
+            {"columns": {**COLUMNS, "question_id": False}},
+            r"question_id: it must be a column's name: text \(put",
+        ),
+        (
+            {"columns": {**COLUMNS, "subject": None}},
+            r"columns: subject: it must be a column's name: text; got N",
+        ),
+        (
+            {"source": ["file"]},
+            r"mine.yaml: source: it must be one of file, hub, reasoning_gym; got \['file'\]",
+        ),
+        ({"test": {"path": ["test.json"]}}, r"mine.yaml: test: path: it must be text; got \['test.json'\]"),
+        (
+            {"test": {"path": "test.json", "per_subject": "1"}},
+            r"test: per_subject: it must be a whole number",
+        ),
+        (
+            {"test": {"path": "test.json", "where": ["q", 1]}},
+            r"test: where: it must be columns, each with a value",
+        ),
+        ({"index_from": 2}, r"mine.yaml: index_from: it must be 0 or 1; got 2"),
+        ({"shuffle_choices": True}, r"mine.yaml: shuffle_choices: it must be a whole number; got True"),
+        ({"expect": 3}, r"mine.yaml: expect: it must be a mapping with the keys test, validation; got 3"),
+        ({"expect": {"tets": 1}}, r"mine.yaml: expect: unknown key 'tets'"),
     ],
 )
 def test_mistakes_in_the_yaml(benchmark: Callable[..., str], settings: dict, message: str) -> None:
@@ -101,7 +131,7 @@ def test_yaml_that_is_none(tmp_path: Path) -> None:
         questions.load(str(broken))
     assert "\n" not in str(caught.value)
     broken.write_text("just words")
-    with pytest.raises(SkillmoeError, match=r"must hold `key: value` lines"):
+    with pytest.raises(SkillmoeError, match=r"it must be a mapping with the key source; got 'just words'"):
         questions.load(str(broken))
     with pytest.raises(SkillmoeError, match=r"no benchmark file at"):
         questions.load(str(tmp_path / "c.yaml"))
@@ -214,7 +244,7 @@ def test_nothing_overlaps_after_dropping(rows: list[tuple[str, str, list[str]]])
 
 
 @pytest.mark.parametrize(
-    ("name", "columns", "sizes", "kinds"),
+    ("name", "columns", "sizes", "kinds", "twice"),
     [
         # Four stems in both splits; four test questions stand twice with all their choices (METHOD 2).
         (
@@ -227,6 +257,7 @@ def test_nothing_overlaps_after_dropping(rows: list[tuple[str, str, list[str]]])
                 "duplicate stem": 7,
                 "duplicate stem and choices": 4,
             },
+            0,
         ),
         # Twenty duplicate stems.
         (
@@ -234,10 +265,13 @@ def test_nothing_overlaps_after_dropping(rows: list[tuple[str, str, list[str]]])
             {},
             {"validation": 504, "test": 4183},
             {"duplicate stem": 7, "duplicate stem and choices": 13},
+            5,
         ),
     ],
 )
-def test_published_splits(tmp_path: Path, name: str, columns: dict, sizes: dict, kinds: dict) -> None:
+def test_published_splits(
+    tmp_path: Path, name: str, columns: dict, sizes: dict, kinds: dict, twice: int
+) -> None:
     if not SHARED.is_dir():
         pytest.skip("../shared is absent: the paper's own splits cannot be counted")
     settings = {
@@ -248,7 +282,13 @@ def test_published_splits(tmp_path: Path, name: str, columns: dict, sizes: dict,
         "test": str(SHARED / f"{name}_test.json"),
     }
     (tmp_path / "published.yaml").write_text(yaml.safe_dump(settings))
-    frame = questions.load(str(tmp_path / "published.yaml"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frame = questions.load(str(tmp_path / "published.yaml"))
+    said = re.findall(
+        r"(\d+) \w+ questions have the right choice twice", "\n".join(str(w.message) for w in caught)
+    )
+    assert (len(said), sum(map(int, said))) == (len(caught), twice)
     assert frame.groupby("split").size().to_dict() == sizes
     assert questions.overlaps(frame)["kind"].value_counts().to_dict() == kinds
 

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -108,9 +109,15 @@ def test_asked_sentence_is_added(tmp_path: Path) -> None:
             r"family \(a name that the installed reasoning-gym lacks\) 'leg_conting'",
         ),
         (gym([LEGS], seeds=(5, 5)), r"must have different seeds, both are 5"),
-        (gym([{**LEGS, "knid": "math"}]), r"unknown key in families of mine.yaml 'knid': .*kind"),
-        (gym([{**LEGS, "kind": "choice"}]), r"unknown kind 'choice': it must be one of math, text"),
-        (gym([{**LEGS, "grade": "llm"}]), r"unknown grade 'llm': it must be one of checker, exact"),
+        (gym([{**LEGS, "knid": "math"}]), r"mine.yaml: families\[1\]: unknown key 'knid': .*kind"),
+        (
+            gym([{**LEGS, "kind": "choice"}]),
+            r"families\[1\]: kind: it must be one of math, text; got 'choice'",
+        ),
+        (
+            gym([{**LEGS, "grade": "llm"}]),
+            r"families\[1\]: grade: it must be one of checker, exact; got 'llm'",
+        ),
         (
             gym([{**LEGS, "config": {"min_animal": 1}}]),
             r"family 'leg_counting' does not take the config.*min_animal",
@@ -122,8 +129,11 @@ def test_asked_sentence_is_added(tmp_path: Path) -> None:
         (gym([LEGS, LEGS]), r"'leg_counting' is listed 2 times"),
         (gym([]), r"its validation split is empty"),
         (gym([LEGS], test=0), r"its test split is empty"),
-        ({**gym([LEGS]), "test": {"seed": 1}}, r"test of mine.yaml: the key 'size' is missing"),
-        ({**gym([LEGS]), "test": {"seed": 1, "size": "ten"}}, r"seed and size must be whole numbers"),
+        ({**gym([LEGS]), "test": {"seed": 1}}, r"mine.yaml: test: the key 'size' is missing"),
+        (
+            {**gym([LEGS]), "test": {"seed": 1, "size": "ten"}},
+            r"test: size: it must be a whole number of at least 0, not text.*got 'ten'",
+        ),
     ],
 )
 def test_mistakes_in_a_reasoning_gym_benchmark(tmp_path: Path, content: dict, message: str) -> None:
@@ -446,6 +456,8 @@ def test_the_commit_comes_from_the_yaml_or_its_lock(
         return datasets.Dataset.from_dict({"q": [f"{options['split']}?"], "g": ["1"]})
 
     seen: list[dict[str, str]] = []
+    remote = SimpleNamespace(config=SimpleNamespace(data_files={}))
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda path, name, revision: remote)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     (tmp_path / "mine.pins.yaml").write_text(yaml.safe_dump({"o/d": {"revision": "f" * 40}}))
     questions.load(write(tmp_path, {**HUB, "kind": "math", "revision": revision}))
@@ -478,7 +490,7 @@ def test_a_data_set_that_does_not_come(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
     content = {**HUB, "revision": COMMIT, "gated": gated}
     with pytest.raises(SkillmoeError, match="data set o/d cannot be read: .*" + message) as caught:
         questions.load(write(tmp_path, content))
@@ -490,3 +502,33 @@ def test_a_missing_split_of_a_real_folder(tmp_path: Path, hub: Callable[..., Pat
     with pytest.raises(SkillmoeError, match=r"cannot be read: check `path`.*test") as caught:
         questions.load(localised(tmp_path, "mmlu_pro", {"TIGER-Lab/MMLU-Pro": folder}, **SMALL))
     assert "\n" not in str(caught.value)
+
+
+def test_a_csv_of_a_local_data_set_is_read_as_it_stands(tmp_path: Path, hub: Callable[..., Path]) -> None:
+    """Through `datasets` None, NA and null are nothing, and 007 and 1.50 are numbers."""
+    (tmp_path / "mine").mkdir()
+    for split in ("train", "test"):
+        text = f"n,q,A,B,C,g\n007,{split}?,None,NA,null,C\n008,Which is 1.5?,2.0,010,1.50,A\n"
+        (tmp_path / "mine" / f"{split}.csv").write_text(text)
+    columns = {"question_id": "n", "text": "q", "gold": "g", "choices": ["A", "B", "C"]}
+    frame = questions.load(write(tmp_path, {**HUB, "path": "mine", "columns": columns}, "bench"))
+    test = frame[frame["split"] == "test"]
+    assert test["question_id"].tolist() == ["bench/test/007", "bench/test/008"]
+    assert test["choices"].map(json.loads).tolist() == [["None", "NA", "null"], ["2.0", "010", "1.50"]]
+    assert test["gold"].tolist() == ["C", "A"]
+
+
+def test_a_csv_of_the_hub_keeps_none_and_na(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load_dataset(path: str, **options: object) -> datasets.Dataset:
+        seen.append((options["keep_default_na"], options["na_values"]))
+        return datasets.Dataset.from_dict({"q": ["Which?"], "g": ["None"]})
+
+    seen: list[tuple] = []
+    remote = SimpleNamespace(config=SimpleNamespace(data_files={}, keep_default_na=True))
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda path, name, revision: remote)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    frame = questions.load(write(tmp_path, {**HUB, "kind": "text", "revision": COMMIT}))
+    assert frame["gold"].tolist() == ["None", "None"]
+    assert seen == [(False, [""])] * 2
