@@ -157,13 +157,20 @@ def choose(scores: pd.DataFrame, examined: Examined) -> Choice:
 
 
 def preset_router(
-    preset: str, *, k: int = 3, formula: str = "preset", temperature: float = -1.0, trim: float = -1.0
+    preset: str,
+    *,
+    k: int = 3,
+    formula: str = "preset",
+    temperature: float = -1.0,
+    trim: float = -1.0,
+    pool_trim: float = experts.TRIM,
 ) -> SkillRouter:
     """The router that a preset stands for, before anything is chosen on validation.
 
-    `formula` other than "preset", and a `temperature` or `trim` of 0 or more, replace the preset's.
+    `formula` other than "preset", and a `temperature` or `trim` of 0 or more, replace the preset's;
+    `pool_trim` is the pool's share, for a preset that leaves trimming to it.
     """
-    settings = dict(find_preset(preset).router)
+    settings = {"trim": pool_trim, **find_preset(preset).router}
     if formula != "preset":
         settings["formula"] = formula
     if temperature >= 0:
@@ -191,12 +198,15 @@ def choose_router(
     formula: str = "preset",
     temperature: float = -1.0,
     trim: float = -1.0,
+    pool_trim: float = experts.TRIM,
 ) -> Recruiting:
     """The router that a preset stands for, its temperature and prior chosen on validation if it says so.
 
     Arguments as of `preset_router`.
     """
-    router = preset_router(preset, k=k, formula=formula, temperature=temperature, trim=trim)
+    router = preset_router(
+        preset, k=k, formula=formula, temperature=temperature, trim=trim, pool_trim=pool_trim
+    )
     if not find_preset(preset).tuned or router.formula != "fixed" or temperature >= 0:
         return Recruiting(router, pd.DataFrame(columns=list(tuning.COLUMNS)))
     tuned = tuning.choose_settings(router, split_of(questions, all_skills)["validation"], scores)

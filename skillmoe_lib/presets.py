@@ -52,7 +52,8 @@ class Conventions:
 class Preset:
     """A name, the settings of `SkillRouter` that it stands for, and its conventions.
 
-    `tuned`: temperature and prior are chosen on validation (`routing.tuning`).
+    `tuned`: temperature and prior are chosen on validation (`routing.tuning`). Where `router` says nothing of
+    trimming, the pool does.
     """
 
     name: str
@@ -87,9 +88,7 @@ RELEASED = Preset(
 )
 SKILLMOE = Preset(
     "skillmoe",
-    MappingProxyType(
-        {"formula": "fixed", "trim": 0.05, "refill": "slots", "replace": True, "expert_order": "name"}
-    ),
+    MappingProxyType({"formula": "fixed", "refill": "slots", "replace": True, "expert_order": "name"}),
     tuned=True,
 )
 PRESETS: Mapping[str, Preset] = MappingProxyType({p.name: p for p in (PAPER, RELEASED, SKILLMOE)})

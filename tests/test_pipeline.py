@@ -80,10 +80,12 @@ def test_an_unknown_question_is_named_with_a_few_that_are_known():
         pipeline.check_question("x", ["a", "b", "c", "d"])
 
 
-def test_the_trim_of_a_pool_holds_where_none_is_given():
-    given = {"k": 2, "formula": "fixed", "temperature": 1.0}
-    assert pipeline.skill_router(POOL, trim=-1.0, **given).trim == POOL.trim
-    assert pipeline.skill_router(POOL, trim=0.0, **given).trim == 0
+@pytest.mark.parametrize(
+    ("preset", "trim", "used"),
+    [("skillmoe", -1.0, 0.02), ("skillmoe", 0.0, 0.0), ("paper", -1.0, 0.05), ("released", -1.0, 0.0)],
+)
+def test_the_trim_of_a_pool_holds_where_preset_and_parameter_leave_it_open(preset, trim, used):
+    assert pipeline.preset_router(preset, k=2, trim=trim, pool_trim=0.02).trim == used
 
 
 def test_without_candidates_or_items_the_most_accurate_expert_aggregates(tmp_path):

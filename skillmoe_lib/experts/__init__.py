@@ -4,6 +4,6 @@
 folder is whole.
 """
 
-from skillmoe_lib.experts.pool import Expert, Pool, load_pool, pool_table, read_examples
+from skillmoe_lib.experts.pool import TRIM, Expert, Pool, load_pool, pool_table, read_examples
 
-__all__ = ["Expert", "Pool", "load_pool", "pool_table", "read_examples"]
+__all__ = ["TRIM", "Expert", "Pool", "load_pool", "pool_table", "read_examples"]

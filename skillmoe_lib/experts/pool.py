@@ -124,7 +124,7 @@ class Expert:
 class Pool:
     """Experts by name in file order, the model that names skills, the candidates for aggregating,
     and the larger models that serve as baselines only. `trim` is the share of all slots below which an
-    expert is not worth a load (`SkillRouter`); it depends on how narrow a pool's experts are."""
+    expert is not worth a load, where the preset leaves that to the pool (`presets`)."""
 
     name: str
     experts: Mapping[str, Expert]

@@ -87,6 +87,7 @@ def _on_test(
 ) -> Experiment:
     preset = recruiting.get("preset", "paper")
     others = {name: value for name, value in recruiting.items() if name != "preset"}
+    others.setdefault("pool_trim", session.pool.trim)
     router = pipeline.choose_router(preset, questions, ready.skills, ready.scores, **others).router
     if set(names) & {"sequential", "sequential_without_skills"}:
         stopping = pipeline.choose_stopping(

@@ -46,7 +46,7 @@ CHAIN = [
     ("votes=0", "'votes' of 02_skills must be 1 to 100, got 0"),
     ("votes=1", "min_votes must be at most votes=1, got 2"),
     ("temperature=0", "'temperature' of 05_recruit must be above 0, to 100, got 0.0"),
-    ("trim=2", "'trim' of 05_recruit must be 0 to below 1, or -1 for the pool's, got 2.0"),
+    ("trim=2", "'trim' of 05_recruit must be 0 to below 1, or -1 for the preset's, got 2.0"),
     ("report=../x", "'report' of 01_questions must be a plain folder name"),
     ("n_one_by_one=0", "'n_one_by_one' of 07_run_time must be 1 to 100,000, got 0"),
     ("pool=pockett", "unknown pool 'pockett': it must be one of "),
