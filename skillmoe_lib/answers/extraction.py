@@ -59,7 +59,10 @@ class Found(NamedTuple):
 
 # Repetitions are bounded here and below, so that a degenerate text (thousands of spaces) costs no more than
 # another.
-_STYLE = r"\\(?:f?box(?:ed)?|framebox|text\w{0,6}|math(?!bb|cal)\w{2,6}|mbox|bf|rm|it|displaystyle|underline|[lL]arge)(?![a-z])"
+_STYLE = (
+    r"\\(?:f?box(?:ed)?|framebox|text\w{0,6}|math(?!bb|cal)\w{2,6}|mbox|bf|rm|it|displaystyle|underline|[lL]arge)"
+    r"(?![a-z])"
+)
 # Layout that may stand between "answer is" and the answer: spaces, markdown, quotes, brackets, LaTeX.
 _OPEN = rf"(?:[\s*_`\"'$:{{\[]|\\[(\[]|{_STYLE}\s{{0,3}}\{{?){{0,20}}"
 _NOUN = rf"(?:(?:the\s)?(?i:option|choice|letter|statement|answer)(?![a-z]))?{_OPEN}"
@@ -106,7 +109,8 @@ _IN_BOX = re.compile(
 )
 _MARKS = r"[*_`$\s\-•>#\[\"']{0,9}"
 _LAST_LINE = re.compile(
-    rf"{_MARKS}(?:(?:Option|Choice|Letter)\s?:?\s)?[*_`$\[\"']{{0,4}}(\([A-Za-z]\)|[A-Za-z])[.):*_`$\]\"']{{0,5}}\Z"
+    rf"{_MARKS}(?:(?:Option|Choice|Letter)\s?:?\s)?[*_`$\[\"']{{0,4}}(\([A-Za-z]\)|[A-Za-z])"
+    r"[.):*_`$\]\"']{0,5}\Z"
 )
 #: A choice with its own text: "C) Golgi", "(C) 42", "C. Paris", "C: 42", "C - 42"; a longer line is a sentence.
 _LABELLED = re.compile(
@@ -347,9 +351,12 @@ _NEW_SENTENCE = re.compile(
 )
 #: "The answer is positive, as it should be" describes an answer given before.
 _DESCRIBES = re.compile(
-    r"(?:therefore |indeed |also |clearly )?(?:in)?(?:correct|right|wrong|positive|negative|consistent|helpful|reasonable|plausible"
-    r"|sensible|valid|expected|as expected|clear|obvious|unique|verified|confirmed|indeed|found|obtained|given by|accurate"
-    r"|complete|exact|useful|simplified|already|in (?:its|the|terms|units)|an? (?:positive|negative|whole|integer|number|real))\b",
+    r"(?:therefore |indeed |also |clearly )?(?:in)?(?:correct|right|wrong|positive|negative|consistent"
+    r"|helpful"
+    r"|reasonable|plausible|sensible|valid|expected|as expected|clear|obvious"
+    r"|unique|verified|confirmed|indeed|found|obtained|given by"
+    r"|accurate|complete|exact|useful|simplified|already|in (?:its|the|terms|units)"
+    r"|an? (?:positive|negative|whole|integer|number|real))\b",
     re.I,
 )
 _OF_THIS = re.compile(

@@ -22,7 +22,7 @@ _STYLE = (
 _STYLED = re.compile(rf"\\(?:{_STYLE})\s*\{{([^{{}}]*)\}}")
 _SWITCH = re.compile(r"\\(?:displaystyle|textstyle|bfseries|bf|rm|it|sf|tt|large|Large|huge)(?![a-zA-Z])\s*")
 _SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![a-zA-Z])|(?<!\\)~|[\u00a0\u2009\u202f]")
-_ACCENT = re.compile(r"\\(['`^\"~])\{?([A-Za-z])\}?")
+_ACCENT = re.compile(r"\\(['`^\"~])(?:\{([A-Za-z])\}|([A-Za-z]))")
 _COMBINING = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303"}
 _ENCLOSING = (
     ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("__", "__"), ("*", "*"),
@@ -57,7 +57,7 @@ def plain_text(value: str) -> str:
     `\text{New\ York}` -> "New York"; `R\&D` -> "R&D"; `**Paris**.` -> "Paris".
     """
     text = unicodedata.normalize("NFC", value).translate(_QUOTES)
-    text = _ACCENT.sub(lambda m: unicodedata.normalize("NFC", m[2] + _COMBINING[m[1]]), text)
+    text = _ACCENT.sub(lambda m: unicodedata.normalize("NFC", (m[2] or m[3]) + _COMBINING[m[1]]), text)
     text = _SWITCH.sub("", _repeated(lambda t: _STYLED.sub(r"\1", t), text))
     text = re.sub(r"\\([%_#&$])|\\\Z", r"\1", _SPACE.sub(" ", text))
     text = _repeated(lambda t: _unwrapped(re.sub(r"(?<=[^\s.])\.$", "", t.strip())), text)
@@ -96,7 +96,8 @@ _SIGNS = str.maketrans(
         "∞": r"\infty ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "×": r"\times ", "÷": r"\div ",
         "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ",
         "∈": r"\in ", "∅": r"\emptyset ", "°": r"^\circ ", "≈": r"\approx ", "ℝ": r"\mathbb{R}", "−": "-",
-        "‒": "-", "…": r"\ldots ", "⋯": r"\ldots ", "′": "'", "″": "''", "→": r"\to ", "∣": "|", "∶": ":", "⁄": "/", "º": r"^\circ ",
+        "‒": "-", "…": r"\ldots ", "⋯": r"\ldots ", "′": "'", "″": "''", "→": r"\to ", "∣": "|", "∶": ":",
+        "⁄": "/", "º": r"^\circ ",
     }
 )  # fmt: skip
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
@@ -201,28 +202,9 @@ _COMPOUND = re.compile(
     re.I,
 )
 _NUMBER_WORDS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
+   "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+]  # fmt: skip
 _BOUND = re.compile(
     r"\A(?:[<>]|\\[lgn]eq?(?![a-z]))|\d\s*(?:\+|''?)\Z|\bor (?:more|less|fewer|greater)\b", re.I
 )

@@ -130,8 +130,11 @@ def test_choice(text: str, letter: str | None, rule: str | None) -> None:
 
 @pytest.mark.parametrize(
     "after",
-    ["", ".", " - Paris", " → Paris", " & no other", "…", "<|eot_id|>", " because it fits", " in this case", " which is it",
-     " if I am right", " due to friction", " based on it", " here", ": Paris", " \\\\] so", "} so", " cells", " = 5", "'s", " + 1"],
+    ["", ".", " - Paris", " → Paris", " & no other", "…", "<|eot_id|>",
+     " because it fits", " in this case",
+     " which is it",
+     " if I am right", " due to friction", " based on it",
+     " here", ": Paris", " \\\\] so", "} so", " cells", " = 5", "'s", " + 1"],
 )  # fmt: skip
 def test_a_and_i_are_read_as_often_as_b(after: str) -> None:
     read_as = {letter: extract_choice(f"The answer is {letter}{after}", 10) for letter in "ABI"}

@@ -71,7 +71,8 @@ CHECKS = {
 @pytest.mark.skipif(not CASES.is_file(), reason="../shared is absent: no shared cases")
 @pytest.mark.parametrize("call", CHECKS)
 def test_shared_cases(call: str) -> None:
-    rows = [row for row in map(json.loads, CASES.read_text("utf-8").splitlines()) if row["call"] == call]
+    rows = [json.loads(line) for line in CASES.read_text("utf-8").strip().split("\n")]
+    rows = [row for row in rows if row["call"] == call]
     assert rows
     failed = [row for row in rows if not CHECKS[call](row["input"], row["expected"])]
     assert not failed, "\n".join(f"{row['kind']}: {row['input']} -> {row['expected']}" for row in failed)
