@@ -20,6 +20,7 @@ from skillmoe_lib.inference import ledger, schedule
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
+from skillmoe_lib.methods.single import Run
 from skillmoe_lib.pipeline import Session
 from skillmoe_lib.seeding import digest
 from skillmoe_lib.studies.paper_tables import against_published
@@ -80,10 +81,11 @@ def measured(
     policy, frames = partial(schedule.most_waiting, last=last), []
     ways = [(name, name, [asked]) for name in methods] + [("one by one", "symbolic_moe", few)]
     for way, method, waves in ways:
-        store = store_of(session, way)
+        store, outcomes = store_of(session, way), dict[Run, schedule.Outcome]()
         for wave in waves:
             programs = lineup.programs([method], wave, session.pool, routes, choice, seeds=[seed])
-            outcomes = schedule.run(programs, engine, store, policy=policy, description=way)
+            outcomes |= schedule.run(programs, engine, store, policy=policy, description=way)
+        if outcomes:
             frames.append(seconds(results.used_requests(outcomes), store, way=way))
     return pd.concat(frames, ignore_index=True)
 
