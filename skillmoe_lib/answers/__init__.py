@@ -1,10 +1,11 @@
 """From a generated text to an answer, and whether it is right.
 
-`extraction` finds the answer in a text; `equivalence` says when two answers are the same; `grading` compares
+`extraction` finds the answer in a text; `equivalence` says when two answers are the same (`notation` reads
+numbers and takes layout off, `math_process` runs math-verify where it can be stopped); `grading` compares
 answers with gold.
 """
 
-from skillmoe_lib.answers.equivalence import canonical, equivalent, equivalent_many
+from skillmoe_lib.answers.equivalence import canonical, equivalent, equivalent_many, first_equal
 from skillmoe_lib.answers.extraction import (
     Answer,
     extract_boxed,
@@ -28,6 +29,7 @@ __all__ = [
     "extract_released",
     "extract_text",
     "find_choice",
+    "first_equal",
     "first_turn",
     "grade",
     "grade_many",

@@ -1,7 +1,7 @@
 r"""A process of its own in which math-verify compares, so that it can be ended when it hangs.
 
 math-verify (Hugging Face) cannot run in threads, and keeps its time limits by signals, which a long integer
-power never hears: `9^{9^{9^{9}}}` blocks its process for good. docs/decisions/0005-comparing-answers.md says
+power never hears: `9^{9^{9^{9}}}` blocks its process for good. docs/decisions/0007-comparing-answers.md says
 why this is not a pool of a library. The file is both sides: imported, it is the caller's `MathProcess`; run
 as a script, which imports nothing of this package, it reads lines of JSON [gold, answer, as released?] and
 writes lines {"equal": bool} or {"error": str}.
@@ -113,7 +113,7 @@ def serve() -> None:
             "raise_on_error": True,
             "allow_set_relation_comp": True,
         }
-        return verify(list(one), list(other), **settings) or verify(list(other), list(one), **settings)
+        return bool(verify(list(one), list(other), **settings) or verify(list(other), list(one), **settings))
 
     out, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:

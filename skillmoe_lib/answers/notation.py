@@ -202,8 +202,8 @@ _COMPOUND = re.compile(
     re.I,
 )
 _NUMBER_WORDS = [
-   "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 ]  # fmt: skip
 _BOUND = re.compile(
     r"\A(?:[<>]|\\[lgn]eq?(?![a-z]))|\d\s*(?:\+|''?)\Z|\bor (?:more|less|fewer|greater)\b", re.I
@@ -230,8 +230,8 @@ def mathematics(value: str) -> Mathematics:
     if (number := _read_number(flat)) is not None:
         return number
     if flat.casefold() in _NUMBER_WORDS:
-        value = _NUMBER_WORDS.index(flat.casefold())
-        return Mathematics(str(value), Fraction(value))
+        count = _NUMBER_WORDS.index(flat.casefold())
+        return Mathematics(str(count), Fraction(count))
     if _PROSE.fullmatch(flat) and (_LONG_WORD.search(flat) or _STYLED.search(latex)):
         return Mathematics(flat.rstrip("."), is_words=True)
     if _COMPOUND.search(flat) or _BOUND.search(flat) or _DOTS.search(flat):

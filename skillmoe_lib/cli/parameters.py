@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, get_args
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts.pool import load_pool
 from skillmoe_lib.methods import lineup
+from skillmoe_lib.methods.method import N_TOP
 from skillmoe_lib.paths import project_root
 from skillmoe_lib.pipeline import check_question, preset_router
 from skillmoe_lib.pocket.pool import KINDS, SCHOOLS, Pupil, check_pupil
@@ -231,7 +232,7 @@ def _check_store(store: Path, engine: str) -> None:
 
 def _check_methods(values: Mapping[str, Any], given: set[str]) -> None:
     """Methods and the baseline are known, allowed by the pool, and run together."""
-    reasons = lineup.available(load_pool(values["pool"], locate=False), k=values.get("k", lineup.N_TOP))
+    reasons = lineup.available(load_pool(values["pool"], locate=False), k=values.get("k", N_TOP))
     names = _names(values.get("methods", "all"))
     for name in [] if names == ("all",) else names:
         if name not in reasons:

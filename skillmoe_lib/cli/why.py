@@ -132,6 +132,7 @@ def questions_of(folder: Path, method: str, *, seed: int = 0) -> str:
         "",
     ]
     rows = [["question", "gold", "answer", "status", "right", "calls", "device_s"]]
+    row: Any
     for row in results.sort_values(["correct", "question_id"]).itertuples():
         gold = asked[row.question_id].gold if row.question_id in asked else "?"
         answer = "" if pd.isna(row.answer) else row.answer
@@ -164,7 +165,7 @@ def question_of(folder: Path, method: str, question_id: str, *, seed: int = 0) -
     if question:
         choices = [f"({'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i]}) {text}" for i, text in enumerate(question.choices)]
         lines += [_indented("\n".join([question.text, *choices])), "", f"Gold: {plain(question.gold)}"]
-    answer = "none" if pd.isna(row["answer"]) else plain(str(row["answer"]))
+    answer: str = "none" if pd.isna(row["answer"]) else plain(str(row["answer"]))
     lines += [
         f"{method}, seed {seed}: answer {answer} ({row['status']}), {'right' if row['correct'] else 'wrong'}",
         f"Cost, the method run alone: {row['calls']} calls, {row['prompt_tokens']} prompt tokens, "
@@ -216,6 +217,7 @@ def _requests(folder: Path, method: str, question_id: str, seed: int, question: 
     costs = ledger.cost_by_request(used[used["method"] == method], store)
     batches = ledger.batches_table(store).set_index("batch_id")
     lines = [f"Requests: {len(asked)}, from {root}"]
+    row: Any
     for number, row in enumerate(asked.itertuples(), start=1):
         lines.append("")
         if row.request_id not in written:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from skillmoe_lib import paths, tables
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import figures
+from skillmoe_lib.files import replace_file
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 
@@ -80,7 +81,7 @@ class ReportFolder:
             tables.write(frame, self.path / file, SCHEMAS[name], {**self._about, "inputs": self._inputs})
         else:
             text = frame.to_csv(index=False, lineterminator="\n")
-            tables.replace_file(self.path / file, text.encode("utf-8"))
+            replace_file(self.path / file, text.encode("utf-8"))
         self._noted(file)
         return frame
 
@@ -106,7 +107,7 @@ class ReportFolder:
     def write_choice(self, choice: Choice, name: str = "choice") -> Choice:
         """Write what validation decided, as JSON."""
         text = json.dumps(asdict(choice), indent=1) + "\n"
-        tables.replace_file(self.path / _file(name), text.encode("utf-8"))
+        replace_file(self.path / _file(name), text.encode("utf-8"))
         self._noted(_file(name))
         return choice
 
@@ -196,7 +197,7 @@ def read_note(folder: Path) -> dict[str, Any]:
 
 def _write_note(folder: Path, note: Mapping[str, Any]) -> None:
     text = json.dumps(note, indent=1, default=str) + "\n"
-    tables.replace_file(folder / NOTE, text.encode("utf-8"))
+    replace_file(folder / NOTE, text.encode("utf-8"))
 
 
 def digest(path: Path) -> str:

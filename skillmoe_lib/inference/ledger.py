@@ -266,9 +266,9 @@ def _computed_alone(rows: pd.DataFrame, store: GenerationStore) -> pd.Series:
         prompts = part["request_id"].map(texts).sort_values()
         lengths = part["prompt_tokens"].astype(int)
         for at, text in prompts.items():
-            n_tokens = int(lengths[at])
+            n_tokens = int(lengths[at])  # type: ignore[call-overload]
             shared = min(_n_shared(before, text) * n_tokens // max(len(text), 1), n_tokens - 1)
-            computed[at] = n_tokens - shared // size * size
+            computed[at] = n_tokens - shared // size * size  # type: ignore[call-overload]
             before = text
     return computed
 
@@ -299,7 +299,7 @@ def _loads(rows: pd.DataFrame) -> pd.DataFrame:
         for before, after in pairwise(waves):
             both = before[before.index.isin(after.index)]
             both = both.drop(index=held, errors="ignore") if len(before) > 1 and held else both
-            held = str(both.index[::-1][both.to_numpy()[::-1].argmin()]) if len(both) else None
+            held = str(both.index[::-1][int(both.to_numpy()[::-1].argmin())]) if len(both) else None
             if held:
                 loaded.remove(held)
         found.append((method, seed, len(loaded), float(seconds.reindex(loaded).sum())))
@@ -320,7 +320,8 @@ def ran(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     once = used.drop_duplicates(["method", "seed", "request_id"])
     once = once.assign(ran_device_s=once["request_id"].map(seconds).fillna(0.0))
     once["ran_device_s"] /= once.groupby("request_id")["method"].transform("size")
-    return once.groupby(["method", "seed", "question_id"], sort=False, as_index=False)["ran_device_s"].sum()
+    keys = ["method", "seed", "question_id"]
+    return once.groupby(keys, sort=False)["ran_device_s"].sum().reset_index()
 
 
 def not_used(used: pd.DataFrame, store: GenerationStore) -> float:
@@ -403,7 +404,8 @@ def summary(
     table = table.rename(columns={"ran_device_s": "ran_device_seconds"})
     asked: Mapping[str, Any] = {}
     if prepared is not None:
-        asked = prepared.set_index("step").reindex([KEYWORDS_AT_TEST])[_COSTS].iloc[0].to_dict()
+        row = prepared.set_index("step").reindex([KEYWORDS_AT_TEST])[_COSTS].iloc[0]
+        asked = {name: row[name] for name in _COSTS}
     for name in _COSTS:
         price = float(asked[name]) if name in asked else math.nan
         free = 0.0 if prepared is not None else math.nan

@@ -98,7 +98,7 @@ def run(
 class _State:
     """A program under way: what it waits for, what it has used, what it returned."""
 
-    __slots__ = ("n_open", "pending", "program", "request_ids", "result")
+    __slots__ = ("n_open", "pending", "program", "request_ids", "result", "round_sizes")
 
     def __init__(self, program: Program) -> None:
         self.program = program

@@ -10,7 +10,7 @@ for an average number of calls.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -93,7 +93,7 @@ class BestBySkill(Ranked):
     """
 
     def __init__(self, k: int | None = None, *, kappa: float = 40.0, use_skills: bool = True) -> None:
-        self.k = k
+        self.k = k  # type: ignore[assignment]
         self.kappa = kappa
         self.use_skills = use_skills
 
@@ -112,7 +112,7 @@ class BestBySkill(Ranked):
             counted["right"] = (counted["n"] + counted["score"]) / 2
             wide = counted.pivot_table(index="expert", columns="skill", values=["right", "n"], fill_value=0)
             wide = wide.reindex(self.experts_, fill_value=0).astype(float)
-            self.right_, self.n_ = wide["right"], wide["n"]
+            self.right_, self.n_ = pd.DataFrame(wide["right"]), pd.DataFrame(wide["n"])
         return self
 
     def _estimate(self, X: pd.DataFrame, ids: pd.Index) -> Array:
@@ -207,8 +207,8 @@ class Threshold(NamedTuple):
 
 def try_thresholds(
     turns: Mapping[str, tuple[Sequence[str | None], Sequence[float]]],
-    right: Mapping[str, set[str]],
-    n_answers: Mapping[str, float],
+    right: Mapping[Any, set[str]],
+    n_answers: Mapping[Any, float],
     *,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> pd.DataFrame:
@@ -240,5 +240,5 @@ def choose_threshold(tried: pd.DataFrame, *, budget: float) -> Threshold:
     if within.empty:
         least = tried["calls"].min()
         raise SkillmoeError(f"budget must be at least {least:.2f} calls a question here, given {budget}")
-    best = within.loc[within["threshold"].idxmax()]
+    best = within.sort_values("threshold").iloc[-1]
     return Threshold(float(best["threshold"]), float(best["calls"]), float(best["accuracy"]), int(best["n"]))

@@ -111,7 +111,8 @@ def _answers(scores: pd.DataFrame, held: Sequence[str], experts: Sequence[str]) 
     wide = first.pivot_table(index="question_id", columns="expert", values=["code", "right"])
     wide = wide.reindex(list(held))
     both = [
-        wide[part].reindex(columns=list(experts)).fillna(gap) for part, gap in (("code", -1), ("right", 0))
+        pd.DataFrame(wide[part]).reindex(columns=list(experts)).fillna(gap)
+        for part, gap in (("code", -1), ("right", 0))
     ]
     return both[0].to_numpy(int), both[1].to_numpy(float)
 

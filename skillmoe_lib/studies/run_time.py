@@ -72,7 +72,7 @@ def measured(
     id. No engine swaps weights here: every load is a cold one. Frame as `seconds`; a way is a method's name
     or "one by one".
     """
-    engine = session.engine
+    engine: Any = session.engine
     if hasattr(engine, "swap_weights"):
         engine = replace(engine, swap_weights=False)
     asked = sorted(pipeline.split(questions, "test"), key=lambda q: digest("arrival", seed, q.question_id))
@@ -114,7 +114,7 @@ def charged_against_measured(
         load_s, generate_s = (
             float((batches[name] * batches["devices"]).sum()) for name in ("load_s", "generate_s")
         )
-        ours = charged.loc[method]
+        ours: Any = charged.loc[method]
         both = float(ours["load_device_s"] + ours["generate_device_s"]), load_s + generate_s
         ratio = both[0] / both[1]
         row = {"method": method, "charged_load_s": ours["load_device_s"], "measured_load_s": load_s}
