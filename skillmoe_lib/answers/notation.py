@@ -203,7 +203,8 @@ _COMPOUND = re.compile(
 )
 _NUMBER_WORDS = [
    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", 
+    "seventeen", "eighteen", "nineteen", "twenty",
 ]  # fmt: skip
 _BOUND = re.compile(
     r"\A(?:[<>]|\\[lgn]eq?(?![a-z]))|\d\s*(?:\+|''?)\Z|\bor (?:more|less|fewer|greater)\b", re.I
