@@ -112,7 +112,7 @@ _LAST_LINE = re.compile(
     rf"{_MARKS}(?:(?:Option|Choice|Letter)\s?:?\s)?[*_`$\[\"']{{0,4}}(\([A-Za-z]\)|[A-Za-z])"
     r"[.):*_`$\]\"']{0,5}\Z"
 )
-#: A choice with its own text: "C) Golgi", "(C) 42", "C. Paris", "C: 42", "C - 42"; a longer line is no choice.
+#: A choice with its own text: "C) Golgi", "(C) 42", "C. Paris", "C: 42", "C - 42".
 _LABELLED = re.compile(
     rf"{_MARKS}(?:(?:Option|Choice)\s)?[*_`]{{0,3}}(\([A-Z]\)|[A-Z](?=[*_`]{{0,3}}[.):]|\s[-–—]\s))"
     r"[*_`.):]{0,4}(?:\s[-–—])?[*_`]{0,3}\s{1,3}(?!(?:is|are|was|can|has|does|would|should|isn't|may|might)\b"
