@@ -72,7 +72,7 @@ def measured(
     id. No engine swaps weights here: every load is a cold one. Frame as `seconds`; a way is a method's name
     or "one by one".
     """
-    engine = session.engine
+    engine: Any = session.engine
     if hasattr(engine, "swap_weights"):
         engine = replace(engine, swap_weights=False)
     asked = sorted(pipeline.split(questions, "test"), key=lambda q: digest("arrival", seed, q.question_id))
