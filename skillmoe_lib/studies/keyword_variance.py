@@ -165,7 +165,8 @@ def _rerouted(
     )
     fitted = clone(router).fit(learnt, graded)
     found = skills.match(skills.skills_table(kept["test"]), learnt["skill"], embed=embed)
-    return fitted.route(found, seed=seed, question_ids=list(kept["test"]))
+    routes: pd.DataFrame = fitted.route(found, seed=seed, question_ids=list(kept["test"]))
+    return routes
 
 
 def _remembered() -> skills.Embed:

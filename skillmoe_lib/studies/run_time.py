@@ -114,7 +114,7 @@ def charged_against_measured(
         load_s, generate_s = (
             float((batches[name] * batches["devices"]).sum()) for name in ("load_s", "generate_s")
         )
-        ours = charged.loc[method]
+        ours: Any = charged.loc[method]
         both = float(ours["load_device_s"] + ours["generate_device_s"]), load_s + generate_s
         ratio = both[0] / both[1]
         row = {"method": method, "charged_load_s": ours["load_device_s"], "measured_load_s": load_s}
