@@ -132,20 +132,12 @@ def questions_of(folder: Path, method: str, *, seed: int = 0) -> str:
         "",
     ]
     rows = [["question", "gold", "answer", "status", "right", "calls", "device_s"]]
-    row: Any
-    for row in results.sort_values(["correct", "question_id"]).itertuples():
-        gold = asked[row.question_id].gold if row.question_id in asked else "?"
-        answer = "" if pd.isna(row.answer) else row.answer
-        right = "yes" if row.correct else "no"
-        cells = [
-            row.question_id,
-            gold,
-            answer,
-            row.status,
-            right,
-            str(row.calls),
-            f"{row.device_seconds:.3g}",
-        ]
+    ordered = results.sort_values(["correct", "question_id"])
+    shown = ["question_id", "answer", "status", "correct", "calls", "device_seconds"]
+    for name, answer, status, correct, calls, seconds in ordered[shown].astype(object).to_numpy():
+        gold = asked[name].gold if name in asked else "?"
+        answer, right = "" if pd.isna(answer) else answer, "yes" if correct else "no"
+        cells = [name, gold, answer, status, right, str(calls), f"{seconds:.3g}"]
         rows.append([plain(cell).replace("\n", " ")[:40] for cell in cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -159,13 +151,13 @@ def question_of(folder: Path, method: str, question_id: str, *, seed: int = 0) -
     results = _results(folder, method, seed).set_index("question_id")
     if question_id not in results.index:
         raise unknown(f"question of {method!r}", question_id, list(results.index)[:10])
-    row = results.loc[question_id]
+    row: Any = results.loc[question_id]
     question = _questions(folder).get(question_id)
     lines = [f"Question {question_id}", ""]
     if question:
         choices = [f"({'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i]}) {text}" for i, text in enumerate(question.choices)]
         lines += [_indented("\n".join([question.text, *choices])), "", f"Gold: {plain(question.gold)}"]
-    answer: str = "none" if pd.isna(row["answer"]) else plain(str(row["answer"]))
+    answer = "none" if pd.isna(row["answer"]) else plain(str(row["answer"]))
     lines += [
         f"{method}, seed {seed}: answer {answer} ({row['status']}), {'right' if row['correct'] else 'wrong'}",
         f"Cost, the method run alone: {row['calls']} calls, {row['prompt_tokens']} prompt tokens, "
@@ -217,19 +209,20 @@ def _requests(folder: Path, method: str, question_id: str, seed: int, question: 
     costs = ledger.cost_by_request(used[used["method"] == method], store)
     batches = ledger.batches_table(store).set_index("batch_id")
     lines = [f"Requests: {len(asked)}, from {root}"]
-    row: Any
-    for number, row in enumerate(asked.itertuples(), start=1):
+    order = zip(asked["request_id"], asked["round"], strict=True)
+    for number, (request_id, turn) in enumerate(order, start=1):
         lines.append("")
-        if row.request_id not in written:
-            reason = failures["reason"].get(row.request_id, "not in the store")
-            lines.append(f"[{number}] round {row.round}, request {row.request_id}: not answered ({reason})")
+        if request_id not in written:
+            reason = failures["reason"].get(request_id, "not in the store")
+            lines.append(f"[{number}] round {turn}, request {request_id}: not answered ({reason})")
             continue
-        told, generation = about.loc[row.request_id], written[row.request_id]
-        batch = batches.loc[told["batch_id"]]
-        seconds = costs.get((seed, row.request_id), float("nan"))
+        told: Any = about.loc[request_id]
+        batch: Any = batches.loc[told["batch_id"]]
+        generation = written[request_id]
+        seconds = costs.get((seed, request_id), float("nan"))
         lines += [
-            f"[{number}] round {row.round}, {told['stage']} by {told['expert']}, sample {told['sample']}, "
-            f"request {row.request_id}",
+            f"[{number}] round {turn}, {told['stage']} by {told['expert']}, sample {told['sample']}, "
+            f"request {request_id}",
             f"    {told['source']}@{str(told['revision'])[:_DIGITS]}, {batch['engine']} {batch['versions']}, "
             f"{batch['started_at']}",
             f"    {generation.prompt_tokens} prompt tokens, {generation.output_tokens} output tokens, "

@@ -236,7 +236,7 @@ def compare(
         raise unknown("family", family, families)
     rows: list[dict[str, Any]] = []
     for benchmark, part in _checked(results).groupby("benchmark", sort=False):
-        run = {str(name): rows for name, rows in part.groupby("method", sort=False)}
+        run = {str(name): own for name, own in part.groupby("method", sort=False)}
         if baseline not in run:
             raise unknown(f"baseline on {benchmark}", baseline, run)
         twins = _twins(results[results["benchmark"] == benchmark], first=baseline)
@@ -256,9 +256,10 @@ def compare(
     frame["p_holm"] = pd.concat(
         pd.Series(holm(p.to_dict())) for _, p in tested.groupby(frame[families[family]])
     )
-    adjusted: Any = frame.set_index(["benchmark", "method"])["p_holm"].to_dict()
-    for at, row in frame[frame["same_as"].notna() & frame["p"].notna()].iterrows():
-        frame.loc[at, "p_holm"] = adjusted[row["benchmark"], row["same_as"]]
+    first = frame.set_index(["benchmark", "method"])["p_holm"]
+    again = frame["same_as"].notna() & frame["p"].notna()
+    others = zip(frame.loc[again, "benchmark"], frame.loc[again, "same_as"], strict=True)
+    frame.loc[again, "p_holm"] = [first[other] for other in others]
     sure = frame["p_holm"] < alpha
     bound, same = frame["method"].isin(bounds), frame["same_as"] == baseline
     sides = [bound, same, sure & (frame["low"] > 0), sure & (frame["high"] < 0)]
@@ -327,7 +328,7 @@ def _twins(results: pd.DataFrame, *, first: str) -> dict[str, str]:
     kept = [name for name in told if name in results]
     seen: dict[int, str] = {}
     twins: dict[str, str] = {}
-    groups = {str(name): rows for name, rows in results.groupby("method", sort=False)}
+    groups = {str(name): own for name, own in results.groupby("method", sort=False)}
     for method in [first, *(name for name in groups if name != first)]:
         rows = groups[method].sort_values(["seed", "question_id"])[["seed", "question_id", *kept]]
         if not rows["prompt_tokens"].fillna(0).sum():

@@ -98,7 +98,7 @@ def by_question(outcomes: Mapping[Single, Outcome]) -> dict[str, dict[str, Gener
 
 def used_requests(outcomes: Mapping[Run, Outcome]) -> pd.DataFrame:
     """One row a request that a program used, in the order asked: the Used table."""
-    rows = []
+    rows: list[tuple[str | int, ...]] = []
     for key, outcome in outcomes.items():
         rounds = [i for i, size in enumerate(outcome.round_sizes) for _ in range(size)]
         rounds = rounds or [0] * len(outcome.request_ids)

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -263,13 +263,14 @@ def _computed_alone(rows: pd.DataFrame, store: GenerationStore) -> pd.Series:
     texts = store.generations(["request_id", "messages"]).set_index("request_id")["messages"]
     for _, part in some.groupby(["method", "seed", "load"]):
         size, before = int(block[part["weights"].iloc[0]]), ""
-        prompts = part["request_id"].map(texts).sort_values()
-        lengths = part["prompt_tokens"].astype(int)
-        for at, text in prompts.items():
-            n_tokens = int(lengths[at])  # type: ignore[call-overload]
+        prompts = part.assign(text=part["request_id"].map(texts)).sort_values("text")
+        alone = []
+        for text, length in zip(prompts["text"].astype(str), prompts["prompt_tokens"], strict=True):
+            n_tokens = int(length)
             shared = min(_n_shared(before, text) * n_tokens // max(len(text), 1), n_tokens - 1)
-            computed[at] = n_tokens - shared // size * size  # type: ignore[call-overload]
+            alone.append(float(n_tokens - shared // size * size))
             before = text
+        computed.loc[prompts.index] = alone
     return computed
 
 
@@ -295,11 +296,12 @@ def _loads(rows: pd.DataFrame) -> pd.DataFrame:
         seconds = ran.groupby("load")["load_s"].first()
         waves = [wave.groupby("load").size() for _, wave in ran.groupby("round")]
         loaded = [name for wave in waves for name in wave.index]
-        held = None
+        held = ""
         for before, after in pairwise(waves):
-            both = before[before.index.isin(after.index)]
-            both = both.drop(index=held, errors="ignore") if len(before) > 1 and held else both
-            held = str(both.index[::-1][int(both.to_numpy()[::-1].argmin())]) if len(both) else None
+            both = {str(name): int(n) for name, n in before.items() if name in after.index}
+            if len(before) > 1:
+                both.pop(held, None)
+            held = min(both, key=lambda name: (both[name], name), default="")
             if held:
                 loaded.remove(held)
         found.append((method, seed, len(loaded), float(seconds.reindex(loaded).sum())))
@@ -320,8 +322,8 @@ def ran(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     once = used.drop_duplicates(["method", "seed", "request_id"])
     once = once.assign(ran_device_s=once["request_id"].map(seconds).fillna(0.0))
     once["ran_device_s"] /= once.groupby("request_id")["method"].transform("size")
-    keys = ["method", "seed", "question_id"]
-    return once.groupby(keys, sort=False)["ran_device_s"].sum().reset_index()
+    table = once.groupby(["method", "seed", "question_id"], sort=False)["ran_device_s"].sum()
+    return table.reset_index()
 
 
 def not_used(used: pd.DataFrame, store: GenerationStore) -> float:
@@ -402,12 +404,11 @@ def summary(
     table = accuracy.merge(means, on=["method", "benchmark"]).merge(of_method, on="method", how="left")
     table = table.fillna(dict.fromkeys(known, 0))
     table = table.rename(columns={"ran_device_s": "ran_device_seconds"})
-    asked: Mapping[str, Any] = {}
-    if prepared is not None:
-        row = prepared.set_index("step").reindex([KEYWORDS_AT_TEST])[_COSTS].iloc[0]
-        asked = {name: row[name] for name in _COSTS}
     for name in _COSTS:
-        price = float(asked[name]) if name in asked else math.nan
+        price = math.nan
+        if prepared is not None:
+            at_test = prepared.loc[prepared["step"] == KEYWORDS_AT_TEST, name]
+            price = float(at_test.sum(min_count=1))
         free = 0.0 if prepared is not None else math.nan
         table[f"keyword_{name}"] = np.where(table["method"].isin(skill_routed), price, free)
     return table.reindex(columns=SUMMARY_COLUMNS)

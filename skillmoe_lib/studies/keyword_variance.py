@@ -215,7 +215,8 @@ class _Outcomes:
     def _outcome(self, question: Question, recruits: tuple[str, ...]) -> tuple[bool, bool]:
         experts = [self.session.pool.experts[name] for name in recruits]
         earlier: Counter[str] = Counter()
-        generations, whole = [], True
+        generations: list[Generation] = []
+        whole = True
         for expert in experts:
             at = earlier[expert.name]
             earlier[expert.name] += 1
