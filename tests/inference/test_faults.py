@@ -149,7 +149,12 @@ def made(folder):
 
 
 def workers(folder):
-    return [int(file.name[4:]) for file in folder.glob("*/pid-*") if psutil.pid_exists(int(file.name[4:]))]
+    """Workers that are still there; one that is dead and not yet collected is not."""
+    alive = []
+    for pid in [int(file.name[4:]) for file in folder.glob("*/pid-*")]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            alive += [pid] * (psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return alive
 
 
 #: Name: what A and B do, seconds until a worker hangs, questions that cannot be run, the reason in the line.
@@ -265,12 +270,13 @@ import test_faults as t
 
 folder, slow, store = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 folder.mkdir(exist_ok=True)
-receive, received = t.vllm_engine._Process.receive, (folder / "received.log").open("a", buffering=1)
+receive = t.vllm_engine._Process.receive
 
 def logged(process, *given):
     message = receive(process, *given)
     if hasattr(message, "request_id"):
-        print(message.request_id, file=received)
+        with (folder / "received.log").open("a") as received:
+            print(message.request_id, file=received)
     return message
 
 t.vllm_engine._Process.receive = logged

@@ -1,10 +1,10 @@
 """The process that holds a model for `engines.vllm`: vLLM itself, and nothing else of ours."""
 
-import ctypes
 import gc
 import os
+import select
 import signal
-import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -14,7 +14,7 @@ from typing import Any
 from skillmoe_lib.generation import Failure, Generation
 
 _SIGN_OF_LIFE_S = 1.0
-_PR_SET_PDEATHSIG = 1
+_GRACE_S = 10.0
 
 
 def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None:
@@ -25,7 +25,7 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
     last words) goes out. A prompt that the engine refuses is a `Failure`; an engine that raises while it
     generates is not used any more, for nobody knows what state it is in.
     """
-    _live_with_parent()
+    _end_with_parent(connection)
     _redirect_output(log_dir)
     gc.freeze()  # what was inherited is never garbage: looking through it takes seconds
     try:
@@ -96,17 +96,22 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _live_with_parent() -> None:
-    """Lead a group of processes of its own, to be ended as one, and end with the process that forked it.
+def _end_with_parent(connection: Connection) -> None:
+    """Lead a group of processes, to be ended as one, and end it where the parent is gone.
 
-    That is the server, which ends with the run; without this a process that hangs would outlive both.
+    Between two steps that is noticed at once; this is for a process that hangs. The server that it was
+    forked from is no help: it stays for as long as any of its processes does.
     """
     os.setsid()
-    if sys.platform == "linux":
-        server = os.getppid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != server:  # it was faster
-            os._exit(1)
+
+    def watch() -> None:
+        line = select.poll()
+        line.register(connection.fileno(), 0)  # hanging up is always told
+        line.poll()
+        time.sleep(_GRACE_S)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _redirect_output(log_dir: str) -> None:
