@@ -285,6 +285,7 @@ def recruit(
     n_scored = scores.loc[scores["status"] != "not_run", "question_id"].nunique()
     settings = routing.Settings(router.k, n_scored, router, mass)
     views = {"skills": {"validation": split_of(questions, all_skills)["validation"], "test": test_skills}}
+    views["ids"] = views["skills"]
     routers = {"symbolic_moe": routing.RouterEntry("skills", lambda _: router)}
     routers |= {m.name: m.router for m in lineup.METHODS if m.name in names and m.router}
     frames = []
