@@ -138,7 +138,9 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
     answered = schedule.run(programs, session.engine, session.store, description="choosing the aggregator")
     if not answered:
         return Examined(
-            pd.DataFrame(columns=["expert", "question_id", "answer", "status", "correct"]), n_left_out
+            pd.DataFrame(columns=["expert", "question_id", "answer", "status", "correct"]),
+            n_left_out,
+            results.used_requests({}),
         )
     rows = results.results_table(answered, asked, session.store).rename(columns={"method": "expert"})
     if as_released:  # answers compared as strings
