@@ -136,6 +136,8 @@ def _plainly_differ(one: Any, other: Any) -> bool:
     math-verify takes tiny numbers for equal, as it rounds what is between them to nothing, and spends most of
     its time on telling a number from a polynomial.
     """
+    if any(str(value) in {"zoo", "nan"} for value in (one, other)):
+        return True  # a ratio such as 12:00 read as a division by zero: no value to compare
     numbers = [getattr(value, "is_number", False) for value in (one, other)]
     if all(numbers):
         try:
