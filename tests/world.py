@@ -82,7 +82,7 @@ class Flow:
         self.examined = pipeline.examine(session, questions, self.scores)
         self.choice = pipeline.choose(self.scores, self.examined)
         self.matched = pipeline.matched(self.named, questions)
-        self.router = SkillRouter(k=3, trim=0.05)
+        self.router = SkillRouter(k=3, trim=0.05, temperature=0.125)
         self.routes = pipeline.recruit(
             names, self.router, questions, self.named, self.matched, self.scores, seeds=seeds
         )

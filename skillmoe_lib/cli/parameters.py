@@ -249,9 +249,7 @@ def _check_methods(values: Mapping[str, Any], given: set[str]) -> None:
 
 def _check_ablation(values: Mapping[str, Any]) -> None:
     pool = load_pool(values["pool"], locate=False)
-    router = preset_router(
-        **{name: values[name] for name in ("preset", "k", "formula", "temperature", "trim")}
-    )
+    router = preset_router(values["preset"], k=values["k"])
     found = ablations.settings(
         values["vary"], values["values"], pool, router, votes=values["votes"], aggregator=values["aggregator"]
     )

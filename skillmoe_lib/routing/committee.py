@@ -132,7 +132,8 @@ def _answers(scores: pd.DataFrame, grid: pd.DataFrame) -> NDArray[np.str_]:
     if "answer" in scores:
         first = scores.drop_duplicates(["question_id", "expert"])
         found = first.pivot_table(index="question_id", columns="expert", values="answer", aggfunc="first")
-        wrong = found.reindex(index=grid.index, columns=grid.columns).fillna("").astype(str)
+        wrong = found.reindex(index=grid.index, columns=grid.columns).astype(object)
+        wrong = wrong.fillna("").astype(str)
     return np.where(grid.to_numpy() >= 0.5, RIGHT, wrong.to_numpy(str))
 
 

@@ -14,7 +14,6 @@ from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.pipeline import Examined
 from skillmoe_lib.profiling import skills
-from skillmoe_lib.routing.skill_router import SkillRouter
 from skillmoe_lib.studies import paper_tables as paper
 
 
@@ -175,7 +174,9 @@ def test_best_single_is_one_expert_over_several_benchmarks(tmp_path, monkeypatch
     )
     benchmarks["sums"] = benchmarks["sums"].assign(gold=gold)
     names = ["symbolic_moe", "cot_task_best", "best_single"]
-    found = paper.several_benchmarks(session, benchmarks, names, SkillRouter(), seeds=[0])
+    found = paper.several_benchmarks(
+        session, benchmarks, names, seeds=[0], preset="skillmoe", temperature=0.125
+    )
     assert {name: e.ready.choice.task_best for name, e in found.items()} == {"sums": "ann", "logic": "bob"}
     assert {name: e.ready.choice.best_single for name, e in found.items()} == {"sums": "bob", "logic": "bob"}
     tables = [intervals.accuracy_table(e.done.results) for e in found.values()]

@@ -65,7 +65,11 @@ def test_ratios_beside_the_published():
 def before(tmp_path_factory):
     session = world.session_at(tmp_path_factory.mktemp("store"))
     found = paper.learn_from_validation(session, world.QUESTIONS)
-    return session, found, pipeline.recruit([], SkillRouter(), world.QUESTIONS, *found.tables, seeds=[0])
+    return (
+        session,
+        found,
+        pipeline.recruit([], SkillRouter(temperature=0.125), world.QUESTIONS, *found.tables, seeds=[0]),
+    )
 
 
 def measure(before, questions=world.QUESTIONS, n=3):
@@ -109,7 +113,7 @@ def test_a_failed_request_is_an_unknown_time_not_a_short_one(before, tmp_path):
             return scenes.Failure(request.id, "broken")
         return world.reply(request)
 
-    session = Session(before[0].pool, ScriptedEngine(reply), GenerationStore(tmp_path))
+    session = Session(before[0].pool, ScriptedEngine(reply), GenerationStore(tmp_path), skip=True)
     _, found, routes = before
     frame = run_time.measured(
         session, world.QUESTIONS, routes, found.choice, ["symbolic_moe"], n_one_by_one=0
