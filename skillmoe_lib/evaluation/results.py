@@ -132,7 +132,7 @@ def oracles(scores: pd.DataFrame, questions: Sequence[Question], *, seed: int) -
     """Bounds, as Results rows without cost: nobody can choose like this.
 
     `dataset_oracle` is the expert most accurate on these very questions; `instance_oracle` is right where
-    any expert is. Both from one answer an expert (METHOD section 4); ties by name. Answers that were not
+    any expert is. Both from one answer an expert (docs/method.md 4); ties by name. Answers that were not
     run do not count, except where there is no other.
     """
     ran = scores["status"] != "not_run"

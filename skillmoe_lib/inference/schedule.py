@@ -1,4 +1,4 @@
-"""Grouped batch inference (METHOD 1.6), for every method at once.
+"""Grouped batch inference (docs/method.md 1.6), for every method at once.
 
 `run` advances all programs together: what the store has is answered from it; the rest is grouped by
 the model it needs; a model is loaded once, stays loaded until no program waits for it, and each

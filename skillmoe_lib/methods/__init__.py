@@ -1,4 +1,4 @@
-"""Symbolic-MoE and every baseline, each a short program for ONE question (METHOD sections 1 and 4).
+"""Symbolic-MoE and every baseline, each a short program for ONE question (docs/method.md 1 and 4).
 
 A method yields the requests it needs next and receives their generations; it knows nothing of batches,
 engines, stores or other methods. All share prompts, extractor and sampling, so that a difference between

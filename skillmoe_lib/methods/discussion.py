@@ -1,4 +1,4 @@
-"""Baselines in which answers are discussed: debate, ReConcile, Mixture-of-Agents (METHOD section 4).
+"""Baselines in which answers are discussed: debate, ReConcile, Mixture-of-Agents (docs/method.md 4).
 
 Others are shown what follows the thinking only; every turn is a request of its own.
 """
@@ -117,7 +117,7 @@ def _value(number: str) -> float:
 
 
 def rescaled(p: float) -> float:
-    """ReConcile's weight of a vote given with confidence p (METHOD section 4)."""
+    """ReConcile's weight of a vote given with confidence p (docs/method.md 4)."""
     if p >= 1:
         return 1.0
     steps = [(0.6, 0.1), (0.8, 0.3)]

@@ -1,4 +1,4 @@
-"""The line-up of the main table: every method of METHOD sections 1 and 4 as programs of one scheduled run.
+"""The line-up of the main table: every method of docs/method.md 1 and 4 as programs of one scheduled run.
 
 `METHODS` is the whole list, in the order of the table. To add a method, write its program and its entry in
 a file of this folder and put the entry here; to add a routed one that votes, write its router and add its

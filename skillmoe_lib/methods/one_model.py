@@ -1,4 +1,4 @@
-"""Baselines that ask one model, once or several times (METHOD section 4).
+"""Baselines that ask one model, once or several times (docs/method.md 4).
 
 The model is Task-Best, the expert that is most accurate on validation, unless a program says otherwise.
 """

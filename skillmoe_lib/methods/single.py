@@ -37,7 +37,7 @@ class Single(NamedTuple):
 
 
 def single(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Program:
-    """One answer of one expert, as it was generated (METHOD 1.2)."""
+    """One answer of one expert, as it was generated (docs/method.md 1.2)."""
     (generation,) = yield [prompts.solve(question, expert, seed=seed, sample=sample)]
     return generation
 

@@ -1,6 +1,6 @@
 """Who answers which question: routers, from skills or from embeddings, and their controls.
 
-`skill_router` is the paper's recruiting (METHOD 1.4 and 1.5); `slots` draws from its probabilities;
+`skill_router` is the paper's recruiting (docs/method.md 1.4 and 1.5); `slots` draws from its probabilities;
 `controls`, `embedding` and `committee` are what it is compared with (`ranked` is what these share);
 `confidence` sizes the team by probability; `tuning` chooses settings on validation; `belief` is the
 reasoning of sequential recruiting. `entry` says how a method's router is made.

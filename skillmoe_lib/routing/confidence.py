@@ -40,7 +40,7 @@ class ConfidenceSizedRouter(BaseEstimator):  # type: ignore[misc]
 def confidence_sized(
     chances: pd.DataFrame, *, mass: float, seed: int, method: str = "confidence_sized"
 ) -> pd.DataFrame:
-    """As many experts as reach a cumulated probability, the most probable first (METHOD section 4)."""
+    """As many experts as reach a cumulated probability, the most probable first (docs/method.md 4)."""
     rows = []
     for question_id, row in chances.iterrows():
         ordered = row.sort_values(ascending=False, kind="stable")

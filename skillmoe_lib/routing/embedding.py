@@ -1,4 +1,4 @@
-"""Routers to compare with: controls, and routers on question embeddings (METHOD section 4).
+"""Routers to compare with: controls, and routers on question embeddings (docs/method.md 4).
 
 All are scikit-learn estimators, `fit(X, scores)` on validation and `route(X, seed=...)` to a Routes frame.
 X is an embeddings frame (index question_id, one column a dimension); the controls look at no more than

@@ -1,4 +1,4 @@
-"""Recruiting experts by skill (METHOD 1.4 and 1.5), as a scikit-learn estimator.
+"""Recruiting experts by skill (docs/method.md 1.4 and 1.5), as a scikit-learn estimator.
 
 A router is fitted on the validation questions' skills and scores and gives each question k slots; how
 slots are drawn from probabilities is in `slots`.

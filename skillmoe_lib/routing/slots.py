@@ -1,4 +1,4 @@
-"""From probabilities to slots: drawing, trimming and refilling (METHOD 1.4 and 1.5).
+"""From probabilities to slots: drawing, trimming and refilling (docs/method.md 1.4 and 1.5).
 
 Every question draws from generators of its own (seed and question id): other questions change none of
 its draws. Only trimming looks at all questions together, as it must.
@@ -42,7 +42,7 @@ def draw(chances: pd.DataFrame, k: int, *, seed: int, replace: bool, reserve: Ar
 def trimmed(
     drawn: Indices, chances: pd.DataFrame, *, share: float, by_slots: bool, seed: int, replace: bool
 ) -> Indices:
-    """Slots without the experts that hold fewer than `share` of them all (METHOD 1.5).
+    """Slots without the experts that hold fewer than `share` of them all (docs/method.md 1.5).
 
     A dropped expert's slot is drawn again among the kept, in proportion to the slots they hold
     (`by_slots`) or to the question's own probabilities (by slots where those are all zero). Where nobody

@@ -1,6 +1,6 @@
 """The paper's tables: the whole experiment in one call, and what sets ours beside the published figures.
 
-Main table and aggregators of arXiv 2503.05641 (METHOD section 3; `data/published`). Run time is in
+Main table and aggregators of arXiv 2503.05641 (docs/method.md 3; `data/published`). Run time is in
 `run_time`; recruiting and discussion x aggregator are variants of one pipeline: see `variants`.
 """
 

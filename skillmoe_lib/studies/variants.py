@@ -25,8 +25,9 @@ from skillmoe_lib.routing.skill_router import SkillRouter
 from skillmoe_lib.seeding import generator
 from skillmoe_lib.studies.paper_tables import Learned, choice_beside
 
-#: Who decides: the aggregator chosen on items (METHOD 1.8), the most accurate expert, for each question
-#: the recruited expert of highest suitability, a candidate drawn for each question, or a majority vote.
+#: Who decides: the aggregator chosen on items (docs/method.md 1.8), the most accurate expert, for each
+#: question the recruited expert of highest suitability, a candidate drawn for each question, or a majority
+#: vote.
 AGGREGATORS = ("task_specific", "task_best", "adaptive", "random", "vote")
 #: The published tables that are made of variants.
 TABLES = ("recruiting", "discussion", "aggregators")

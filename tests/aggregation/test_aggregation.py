@@ -197,7 +197,7 @@ def test_items_never_show_think_text():
 
 
 def test_examine_asks_with_the_prompt_in_use():
-    """METHOD 1.8 against 1.7: the same three chains give the very same request."""
+    """docs/method.md 1.8 against 1.7: the same three chains give the very same request."""
     texts = ["one", "two", ""]
     item = aggregation.Item(CHOICE, tuple(texts))
     judge = scenes.expert("judge")

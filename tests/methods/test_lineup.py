@@ -19,7 +19,7 @@ POOL = scenes.pool("ann", "bob", "cid", "dee")
 CHOICE = Choice(("ann", "bob", "cid", "dee"), "dee")
 QUESTION = scenes.question("q1")
 RECRUITED = ("symbolic_moe", "majority_vote", "weighted_vote")
-#: METHOD section 4, and 1: the least and the most calls a question, for routes of three slots.
+#: docs/method.md 4, and 1: the least and the most calls a question, for routes of three slots.
 CALLS = {
     "symbolic_moe": (4, 4),
     "majority_vote": (3, 3),
@@ -196,7 +196,7 @@ def test_programs_are_keyed_by_method_seed_and_question():
 
 
 def test_entries_are_sound():
-    """What an entry says of itself agrees with the others, and with METHOD section 4."""
+    """What an entry says of itself agrees with the others, and with docs/method.md 4."""
     assert len(set(lineup.labels().values())) == len(lineup.labels()) == len(CALLS) + len(lineup.BOUNDS)
     for method in lineup.METHODS:
         assert bool(method.router) == (method.route == method.name != "symbolic_moe"), method.name

@@ -246,7 +246,7 @@ def test_nothing_overlaps_after_dropping(rows: list[tuple[str, str, list[str]]])
 @pytest.mark.parametrize(
     ("name", "columns", "sizes", "kinds", "twice"),
     [
-        # Four stems in both splits; four test questions stand twice with all their choices (METHOD 2).
+        # Four stems in both splits; four test questions occur twice with their choices (docs/method.md 2).
         (
             "MMLU_Pro",
             {"subject": "category"},
