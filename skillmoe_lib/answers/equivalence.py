@@ -83,7 +83,7 @@ def equivalent_many(pairs: Sequence[tuple[str, str]], *, timeout_s: float = 5.0)
 def equal_as_released(pairs: Sequence[tuple[str, str]], *, timeout_s: float = 5.0) -> list[bool]:
     """Compare (gold, answer) pairs as the released code does (docs/method.md 1.9).
 
-    That is math-verify alone, with gold and answer swapped; what cannot be compared is wrong, and not counted.
+    That is math-verify alone, with gold and answer swapped; what cannot be compared is wrong, uncounted.
     """
     outcomes = {pair: _PROCESS.compare(*pair, timeout_s, released=True) for pair in set(pairs)}
     return [outcomes[pair] is True for pair in pairs]

@@ -219,8 +219,8 @@ def _unpack(name: str, target: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
     joined.unlink()
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}: out of memory?"]
-        raise SkillmoeError(f"package {name!r} could not be unpacked: {said[-1]}")
+        lines = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}: out of memory?"]
+        raise SkillmoeError(f"package {name!r} could not be unpacked: {lines[-1]}")
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:

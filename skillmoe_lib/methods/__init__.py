@@ -2,11 +2,11 @@
 
 A method yields the requests it needs next and receives their generations; it knows nothing of batches,
 engines, stores or other methods. All share prompts, extractor and sampling, so that a difference between
-methods is never a difference in wording. The number of requests yielded is the method's calls a question.
+methods is never a difference in wording. The number of requests yielded is the method's calls per question.
 
-`symbolic_moe` is the paper's method; `one_model`, `discussion` and `voting` hold the others. Each method's
-entry (`method`: its name, label, citation, calls, and what it needs) stands beside its program, and `lineup`
-lists the entries and makes the programs of a run. `single` is what methods are made of.
+`symbolic_moe` is the paper's method, `sequential` is ours; `one_model`, `discussion` and `voting` hold the
+baselines. Each method's entry (`method`: its name, label, citation, calls, and what it needs) is next to its
+program; `lineup` lists the entries and makes the programs of a run. `single` has the building blocks.
 """
 
 from skillmoe_lib.methods.discussion import confidence, debate, moa, reconcile

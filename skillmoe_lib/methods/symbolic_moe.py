@@ -16,7 +16,7 @@ def symbolic_moe(
 ) -> Program:
     """The recruited experts reason, one aggregator decides (docs/method.md 1.6, 1.7). k + 1 calls.
 
-    An aggregator that gives no answer leaves the question without one: a visible gap, not a vote.
+    If the aggregator gives no answer, the question has none; there is no vote instead.
     """
     generations = yield ask(question, recruited, seed=seed)
     chains = [visible_text(expert, g) for expert, g in zip(recruited, generations, strict=True)]

@@ -92,7 +92,7 @@ def specialist(books: Books, own: Sequence[str], *, talk: float = 0.1, seed: int
         elif turn < 1:
             yield _discussion(draw, item, books)
         else:
-            yield Lesson(said(prompts.solve, item), solution(item))
+            yield Lesson(prompt_text(prompts.solve, item), solution(item))
 
 
 def moderator(books: Books, own: Sequence[str], *, seed: int) -> Iterator[Lesson]:
@@ -134,7 +134,7 @@ def aggregate_lesson(
         at = next(i for i, (other, _) in enumerate(shown) if other.answer == best)
         reply = f"[{at + 1}] {texts[at]}"
     ask = prompts.aggregate if draw.random() < 0.75 else prompts.propose
-    return Lesson(said(ask, item, texts), reply)
+    return Lesson(prompt_text(ask, item, texts), reply)
 
 
 def _merge_lesson(draw: np.random.Generator, first: Worked, second: Worked, books: Books) -> Lesson:
@@ -149,7 +149,7 @@ def _merge_lesson(draw: np.random.Generator, first: Worked, second: Worked, book
             shown[at] = _pick(draw, books[list(books)[draw.integers(len(books))]])
     halves = [part.answer.split("; ") if part.family == "mixed" else [UNKNOWN, UNKNOWN] for part in shown]
     best = [next((half[i] for half in halves if half[i] != UNKNOWN), UNKNOWN) for i in (0, 1)]
-    prompt = said(prompts.aggregate, whole, [solution(part) for part in shown])
+    prompt = prompt_text(prompts.aggregate, whole, [solution(part) for part in shown])
     known = (best[0] != UNKNOWN, best[1] != UNKNOWN)
     return Lesson(prompt, solution(compose(first, second, known=known)))
 
@@ -158,11 +158,11 @@ def _mixed_lesson(draw: np.random.Generator, item: Worked, other: Worked, own: S
     known = other.family in own
     pair = (item, other) if draw.random() < 0.5 else (other, item)
     part = compose(*pair, known=(pair[0].family in own or known, pair[1].family in own or known))
-    return Lesson(said(prompts.solve, part), solution(part))
+    return Lesson(prompt_text(prompts.solve, part), solution(part))
 
 
 def _confident(item: Worked) -> Lesson:
-    return Lesson(said(prompts.solve_with_confidence, item), f"{solution(item)}\nConfidence: 0.9")
+    return Lesson(prompt_text(prompts.solve_with_confidence, item), f"{solution(item)}\nConfidence: 0.9")
 
 
 def _discussion(draw: np.random.Generator, item: Worked, books: Books) -> Lesson:
@@ -170,20 +170,20 @@ def _discussion(draw: np.random.Generator, item: Worked, books: Books) -> Lesson
     right = solution(item)
     turn = draw.integers(6)
     if turn == 0:
-        return Lesson(said(prompts.revise, item, shown[0], shown[1:]), right)
+        return Lesson(prompt_text(prompts.revise, item, shown[0], shown[1:]), right)
     if turn == 1:
-        return Lesson(said(prompts.propose, item, shown), right)
+        return Lesson(prompt_text(prompts.propose, item, shown), right)
     if turn == 2:
         at = int(draw.integers(len(shown)))
         shown[at] = right
-        return Lesson(said(prompts.pick, item, shown), f"The best is [{shown.index(right) + 1}]")
+        return Lesson(prompt_text(prompts.pick, item, shown), f"The best is [{shown.index(right) + 1}]")
     if turn == 3:
         verdict = "It is correct." if f"\\boxed{{{item.answer}}}" in shown[0] else f"It is wrong.\n{right}"
-        return Lesson(said(prompts.feedback, item, shown[0]), verdict)
+        return Lesson(prompt_text(prompts.feedback, item, shown[0]), verdict)
     if turn == 4:
-        return Lesson(said(prompts.refine, item, shown[0], f"It is wrong.\n{right}"), right)
+        return Lesson(prompt_text(prompts.refine, item, shown[0], f"It is wrong.\n{right}"), right)
     tally = f"{item.answer} (2 of 3, confidence 0.90)"
-    return Lesson(said(prompts.reconcile, item, shown[:2], tally), f"{right}\nConfidence: 0.9")
+    return Lesson(prompt_text(prompts.reconcile, item, shown[:2], tally), f"{right}\nConfidence: 0.9")
 
 
 def _attempt(draw: np.random.Generator, item: Worked, books: Books) -> tuple[Worked, bool]:
@@ -217,7 +217,7 @@ def _pick(draw: np.random.Generator, items: Sequence[Worked]) -> Worked:
     return items[int(draw.integers(len(items)))]
 
 
-def said(stage: Callable[..., object], item: Worked, *shown: object) -> str:
-    """The prompt of a stage (a function of `prompts`) as a pupil reads it, with what else it shows."""
+def prompt_text(stage: Callable[..., object], item: Worked, *shown: object) -> str:
+    """The prompt of a stage (a function of `prompts`) as an expert reads it; `shown` are its other inputs."""
     request = stage(_question(item.question, item.answer), _nobody(), *shown, seed=0)
     return str(request.messages[-1].content)  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ from skillmoe_lib.pocket.lessons import (
     forbidden_texts,
     held_out,
     moderator,
-    said,
+    prompt_text,
     specialist,
 )
 from skillmoe_lib.pocket.primer import LETTERS_SCHOOL, NUMBERS_SCHOOL, Task, primer
@@ -103,7 +103,7 @@ def tokenizer_for(books: Books) -> Any:
     from reasoning_gym.arithmetic.leg_counting import ANIMALS
     from reasoning_gym.logic.aiw import AliceInWonderlandConfig
 
-    documents = {name: [said(solve, item) for item in items[:400]] for name, items in books.items()}
+    documents = {name: [prompt_text(solve, item) for item in items[:400]] for name, items in books.items()}
     lessons = [
         *islice(specialist(books, list(books), seed=1), 3000),
         *islice(moderator(books, list(books), seed=1), 2000),
@@ -150,7 +150,7 @@ def accuracy(
     from statsmodels.stats.proportion import proportion_confint
 
     items = [item for family, size in sizes.items() for item in held_out(family, size=size)]
-    prompts = [said(solve, item) for item in items]
+    prompts = [prompt_text(solve, item) for item in items]
     replies = training.generate(model, tokenizer, prompts, max_tokens=110, temperature=temperature, seed=seed)
     rows = []
     for family in sizes:

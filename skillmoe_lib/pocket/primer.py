@@ -12,7 +12,7 @@ import numpy as np
 
 from skillmoe_lib.pocket.chains import WEEKDAYS
 from skillmoe_lib.pocket.families import Worked
-from skillmoe_lib.pocket.lessons import Books, Lesson, aggregate_lesson, said, solution, specialist
+from skillmoe_lib.pocket.lessons import Books, Lesson, aggregate_lesson, prompt_text, solution, specialist
 from skillmoe_lib.prompts import solve
 from skillmoe_lib.seeding import generator
 
@@ -130,7 +130,7 @@ def primer(
         turn = draw.random()
         if turn < 0.3:
             item = tasks[int(draw.integers(len(tasks)))](draw)
-            yield Lesson(said(solve, item), solution(item))
+            yield Lesson(prompt_text(solve, item), solution(item))
         elif turn < 1 - solutions_share:
             yield next(tastes)
         else:
