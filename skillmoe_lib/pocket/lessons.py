@@ -1,7 +1,7 @@
 """What pocket experts are trained on: (prompt, reply) pairs in exactly the wording of `prompts`.
 
 Every stage of every method is practised (solving, solving with confidence, debate, MoA, ReConcile,
-Self-Refine, picking, aggregating), so that no baseline meets a prompt its experts never saw.
+Self-Refine, picking, aggregating), so that no baseline uses a prompt that its experts never saw.
 """
 
 import json
@@ -25,7 +25,7 @@ Books = Mapping[str, Sequence[Worked]]
 
 
 class Lesson(NamedTuple):
-    """A prompt as the expert will meet it, and the reply to learn."""
+    """A prompt as the expert will see it, and the reply to learn."""
 
     prompt: str
     reply: str
@@ -59,12 +59,12 @@ def book(family: str, *, seed: int, size: int, forbidden: frozenset[str]) -> lis
 
 
 def held_out(family: str, *, size: int) -> list[Worked]:
-    """Worked questions for measuring an expert: never trained on, in no benchmark split by seed."""
+    """Worked questions for measuring an expert: never trained on, and of another seed than any benchmark."""
     return book(family, seed=HELD_OUT_SEED, size=size, forbidden=frozenset())
 
 
 def forbidden_texts(benchmarks: Sequence[str], *, held_out_size: int) -> frozenset[str]:
-    """Normalised texts of every question that training must not see: benchmark splits and held-out ones."""
+    """Normalised texts of all questions that training must not see: benchmark splits and held-out ones."""
     from skillmoe_lib import questions
 
     texts = {normalised(text) for name in benchmarks for text in questions.load(name)["text"]}
@@ -75,7 +75,7 @@ def forbidden_texts(benchmarks: Sequence[str], *, held_out_size: int) -> frozens
 
 
 def specialist(books: Books, own: Sequence[str], *, talk: float = 0.1, seed: int) -> Iterator[Lesson]:
-    """Lessons of an expert whose families are `own`; of other families it sees foreign solutions only.
+    """Lessons of an expert whose families are `own`; of other families it sees only others' solutions.
 
     `talk` is the share of lessons that are not plain solving: mixed questions and discussions.
     """
@@ -118,10 +118,10 @@ def moderator(books: Books, own: Sequence[str], *, seed: int) -> Iterator[Lesson
 def aggregate_lesson(
     draw: np.random.Generator, item: Worked, books: Books, *, restate: bool = False
 ) -> Lesson:
-    """Two to four solutions: right ones, slips, and answers to something else; decide by what fits.
+    """Two to four solutions: right ones, slips, and answers to other questions; decide which one fits.
 
-    The reply lists what each solution says, or with `restate` is the first of the best answer, with its
-    number.
+    The reply lists each solution's answer, or with `restate` repeats the first solution with the best
+    answer, with its number.
     """
     shown = [_attempt(draw, item, books) for _ in range(draw.choice([2, 3, 3, 3, 3, 4]))]
     texts = [solution(other) for other, _fits in shown]
@@ -187,7 +187,7 @@ def _discussion(draw: np.random.Generator, item: Worked, books: Books) -> Lesson
 
 
 def _attempt(draw: np.random.Generator, item: Worked, books: Books) -> tuple[Worked, bool]:
-    """A solution another expert might show, and whether it is one of this question at all."""
+    """A solution that another expert might give, and whether it belongs to this question at all."""
     turn = draw.random()
     if turn < 0.5 or item.family not in books:
         return item, True

@@ -1,8 +1,8 @@
 """The two schools: what every pocket expert learns first, before its own subject.
 
-Copying, turning round, looking up, ordering and small sums, in words of their own, and a taste of the
-school's families. A school is trained once, and its pupils start from it: small models take most of
-their training to learn how to copy, and need not each learn that anew.
+Copying, reversing, looking up, ordering and small sums, in separate wording, and some questions of the
+school's families. A school is trained once, and its pupils start from it: small models spend most of their
+training on learning to copy, and need not each learn that again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -123,7 +123,7 @@ NUMBERS_SCHOOL: tuple[Task, ...] = (_copy, _sum, _sum, _sum, _sum, _days)
 def primer(
     books: Books, own: Sequence[str], tasks: Sequence[Task], *, solutions_share: float = 0.0, seed: int
 ) -> Iterator[Lesson]:
-    """Endless lessons of a school: its tasks, its families `own`, and solutions to be weighed."""
+    """Lessons of a school, without end: its tasks, its families `own`, and solutions to compare."""
     draw = generator("pocket primer", seed, list(own))
     tastes = specialist(books, own, talk=0.06, seed=seed)
     while True:
