@@ -4,7 +4,7 @@ Intervals come from `intervals` and are only drawn here. Colours are Okabe and I
 distinguished by colour-blind readers; marker, hatch, fill or a number repeats them. Accuracies and
 differences arrive as fractions and are drawn in percent and points; costs are means for one question. A
 method is named by the column `label` if the frame has one. `groups` names the group of methods that are
-drawn apart, by their name in the column `method`: {"instance_oracle": "bounds"}. No pyplot, so no global state.
+drawn apart, by their name in the column `method`: {"instance_oracle": "bounds"}. No pyplot: no global state.
 """
 
 import io
