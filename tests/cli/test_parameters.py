@@ -130,5 +130,5 @@ def test_a_report_is_named_for_the_table_that_it_holds(project: Path) -> None:
 def test_params_says_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["params", "05_recruit"]) == 0
     text = capsys.readouterr().out
-    assert "experts a question, 1 to 64" in text
+    assert "experts per question, 1 to 64" in text
     assert "how many seeds are drawn and run, from 0 [1 to 100]" in text
