@@ -31,7 +31,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 class Pin(NamedTuple):
-    """One locked repository; null where the hub does not say (`context_tokens`: or could not be read)."""
+    """One locked repository; null if the hub does not say (`context_tokens`: or if it could not be read)."""
 
     revision: str
     last_modified: str | None = None

@@ -182,7 +182,7 @@ def preset_router(
 
 class Recruiting(NamedTuple):
     """The router of a preset, unfitted, and the trials by which validation chose its settings (`tuning`;
-    without rows where the preset leaves nothing to choose)."""
+    without rows if the preset leaves nothing to choose)."""
 
     router: SkillRouter
     trials: pd.DataFrame

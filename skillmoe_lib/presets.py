@@ -15,7 +15,7 @@ from skillmoe_lib.errors import unknown
 
 @dataclass(frozen=True)
 class Conventions:
-    """How experts are prompted and how their texts are read, where the released code differs.
+    """How experts are prompted and how their texts are read: the points in which the released code differs.
 
     Parameters
     ----------

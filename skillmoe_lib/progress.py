@@ -1,7 +1,7 @@
 """Progress bars for long steps: what is being loaded or generated, how much is done, and the time left.
 
 A kernel started by `cli/notebooks.py` writes its bars to the file named by SKILLMOE_PROGRESS, which the
-runner copies to the terminal; SKILLMOE_COLUMNS is that terminal's width, absent where it is a log.
+runner copies to the terminal; SKILLMOE_COLUMNS is that terminal's width, absent if it is a log.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ def bar(total: int | None, description: str, *, unit: str = "request") -> Any:
     `total` counts `unit`s; it is None (given as None or 0) until it is known.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tqdm.auto falls back, with a warning, where ipywidgets are absent
+        warnings.simplefilter("ignore")  # tqdm.auto falls back, with a warning, without ipywidgets
         from tqdm import tqdm as plain
         from tqdm.auto import tqdm as auto
 

@@ -36,7 +36,7 @@ def _status() -> pa.Column:
     return _text(checks=pa.Check.isin(STATUSES))
 
 
-#: One row for each question. `choices` and `checker` are JSON ("[]" and "{}" where there are none); `gold` is
+#: One row for each question. `choices` and `checker` are JSON ("[]" and "{}" if there are none); `gold` is
 #: the letter of the right choice for kind "choice", the answer itself otherwise.
 QUESTIONS = _schema(
     "questions",

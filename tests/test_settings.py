@@ -1,4 +1,4 @@
-"""YAML files: read strictly, and every slip told in one line with the place, the allowed and the given."""
+"""YAML files: read strictly; every mistake gives one line with the place, the allowed and the given."""
 
 from pathlib import Path
 from typing import Literal

@@ -43,7 +43,7 @@ def vote(question: Question, ballots: Sequence[Answer], weights: Sequence[float]
 
     Ballots with the same answer, by the definition that grading uses, vote together, and the first of them is
     returned. Ballots without an answer do not vote. If none has one, the status is that of the first
-    ballot that was run: a vote counts as not run only where no ballot was.
+    ballot that was run: a vote counts as not run only if no ballot was run.
     """
     weighed = list(zip(ballots, weights or [1.0] * len(ballots), strict=True))
     given = [(ballot, weight) for ballot, weight in weighed if ballot.value is not None]

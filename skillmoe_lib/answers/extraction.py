@@ -76,7 +76,7 @@ _END = (
     rf"(?={_CLOSE}[ \t]{{0,9}}(?:[.,;:!)\]}}$\n…–—→&`\"]|\*\*|\\[)\]\\]|\\text|\Z|<[|/]|-{{1,2}}[ >])"
     rf"|[*_'](?![\w(|\\])|{_CLOSE}[ \t]{{1,9}}(?:\(|{_WORDS_AFTER}))"
 )
-# "(b)", "( **B** )"; a bare capital; a bare small letter only where the line or the clause ends.
+# "(b)", "( **B** )"; a bare capital; a bare small letter only at the end of a line or clause.
 _LETTER = (
     rf"{_OPEN}(?:\(\s?[*_`\"']{{0,3}}[A-Za-z][*_`\"']{{0,3}}\s?\)|\(?[A-Z]{_END}"
     rf"|[a-z](?={_CLOSE}(?:[.,;:)](?!\w)|\n|\Z)))"
@@ -153,7 +153,7 @@ _THOUGHT = r"(?:think|thinking|thought|reasoning|scratchpad)>|\[{}THINK\]|<\|{}_
 _OPENED = re.compile("<" + _THOUGHT.format("", "begin"))
 _CLOSED = re.compile("</" + _THOUGHT.format("/", "end"))
 _TAGGED = re.compile(r"<answer>\s{0,9}([^<]{1,400}?)\s{0,9}</answer>", re.I)
-#: Marks that end a turn, where an engine leaves them in; HTML; typographic letters for plain ones.
+#: Marks that end a turn, if an engine leaves them in; HTML; typographic characters and their plain forms.
 _TURN_END = re.compile(r"</s>|<\|?(?:eot_id|im_end|end|endoftext|end_of_turn|eos|end_of_text)\|?>")
 _HTML = re.compile(r"</?(?:b|i|em|strong|u|code|span|p|mark)>|<br ?/?>")
 _PLAIN = str.maketrans(

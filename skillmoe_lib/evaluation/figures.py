@@ -248,7 +248,7 @@ def _rows(axis: Axes, best: pd.Series, labels: Mapping[str, str], groups: Groups
 
 
 def _intervals(frame: pd.DataFrame, value: str, label: str, caption: str, groups: Groups) -> Chart:
-    """Dots with intervals, the column `says` beside them; hollow where the column `hollow` is true."""
+    """Dots with intervals, the column `says` beside them; hollow if the column `hollow` is true."""
     best = frame.groupby("method")[value].mean()
     chart, panels = _panels(frame, (3.5, 0.23 * (len(best) + len(_kinds(groups))) + 0.4), caption)
     for [axis], part in panels:

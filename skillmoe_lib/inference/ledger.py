@@ -173,7 +173,7 @@ def cost_by_question(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame
     Returns
     -------
     One row for each method, seed and question: calls, prompt_tokens, output_tokens, device_seconds (its
-    generation, and an equal part of the method's loads; null where a request was not run). A prompt that
+    generation, and an equal share of the method's loads; null if a request was not run). A prompt that
     did not fit its model is a call that takes no tokens and no time.
     """
     rows = _charged(used, store)

@@ -37,7 +37,7 @@ from skillmoe_lib.tables import as_parquet
 
 try:
     import fcntl
-except ImportError:  # Windows, where nothing but the scripted engine runs
+except ImportError:  # Windows, where only the scripted engine runs
     fcntl = None  # type: ignore[assignment]
 
 _COLUMNS: Mapping[str, pyarrow.DataType] = {

@@ -122,7 +122,7 @@ def calendar_arithmetic(entry: Entry) -> list[str]:
 
 
 def time_intervals(entry: Entry) -> list[str]:
-    """Hours, minutes, and a carry where the minutes are negative."""
+    """Hours, minutes, and a carry if the minutes are negative."""
     start, end = (entry["metadata"][key].split()[1].split(":") for key in ("start_time", "end_time"))
     hours, minutes = (int(end[i]) - int(start[i]) for i in (0, 1))
     lines = [f"{int(end[0])} - {int(start[0])} = {hours}", _worked_sum(int(end[1]), "-", int(start[1]))]

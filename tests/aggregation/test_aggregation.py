@@ -17,7 +17,7 @@ def ballots(*values):
     return [NONE if value is None else Answer(value, "answered") for value in values]
 
 
-# -- what is heard and what is shown -------------------------------------------------------------
+# -- what is read and what is shown --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every parameter of every notebook: its rule, and what `run` refuses before anything is generated."""
+"""Every parameter of every notebook has a rule, and `run` refuses bad values before anything is generated."""
 
 from pathlib import Path
 

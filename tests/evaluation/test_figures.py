@@ -1,4 +1,4 @@
-"""What is drawn, not pixels: positions, texts, and that nothing global is touched."""
+"""Contents of figures, not pixels: positions, texts, and no change of global state."""
 
 import sys
 

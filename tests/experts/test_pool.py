@@ -1,4 +1,4 @@
-"""Pools: what a YAML file says is what is asked, and every slip in one is told in one line."""
+"""Pools: requests follow the YAML file, and every mistake in it gives one line."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Lessons are worded as experts will be asked, and never hold a held-out question."""
+"""Lessons use the wording of the real prompts, and never contain a held-out question."""
 
 from itertools import islice
 

@@ -1,4 +1,4 @@
-"""Files as people share them: read as they stand, or refused in one line."""
+"""Files as people share them: read exactly as written, or refused in one line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sequential recruiting: beliefs worked out by hand, and the reference figures on recorded answers."""
+"""Sequential recruiting: beliefs computed by hand, and the reference figures on recorded answers."""
 
 from pathlib import Path
 
