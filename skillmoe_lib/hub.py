@@ -252,7 +252,7 @@ def _why(error: BaseException, item: _Wanted) -> _Unpinned:
     if status is not None:
         return _Unpinned(f"the hub answered {status}", "try again later")
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return _Unpinned("offline mode is on", "unset HF_HUB_OFFLINE where the hub is reached", hopeless=True)
+        return _Unpinned("offline mode is on", "unset HF_HUB_OFFLINE and connect to the hub", hopeless=True)
     if "Timeout" in type(error).__name__:
         return _Unpinned("the hub did not answer in time", "try again later")
     remedy = "run this on a machine that reaches the hub, or set HF_ENDPOINT to a mirror"

@@ -82,7 +82,7 @@ class _OnceOnly(yaml.SafeLoader):
             key = (key_node.tag, key_node.value) if isinstance(key_node, yaml.ScalarNode) else id(key_node)
             if key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key_node.value!r} stands twice", problem_mark=key_node.start_mark
+                    problem=f"the key {key_node.value!r} occurs twice", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -102,7 +102,7 @@ def read_yaml(path: Path) -> Any:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         reason = " ".join(filter(None, (error.context, error.problem))) + line
         if "'\\t'" in reason:
-            reason = f"a tab stands where YAML allows spaces only{line}"
+            reason = f"a tab where YAML allows only spaces{line}"
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except OSError as error:

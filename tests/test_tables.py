@@ -1,4 +1,4 @@
-"""Tables: frames that do not fit the schema are refused in one line; files are written whole or not at all."""
+"""Tables: frames that do not fit a schema are refused in one line; files are written whole or not at all."""
 
 import errno
 

@@ -172,7 +172,7 @@ def _execute(job: Job, kernel: str) -> None:
     except OSError as error:
         raise NotebookFailed(f"cannot write {where}: {error.strerror or error}") from error
     except DeadKernelError as error:
-        reason = "the kernel died, most often for want of memory"
+        reason = "the kernel died, most often because memory ran out"
         _mark_stopped(job.output, reason)
         raise NotebookFailed(f"{job.path.stem}: {reason} (see {where})") from error
     except RuntimeError as error:  # the kernel did not start

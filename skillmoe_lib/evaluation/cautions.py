@@ -113,7 +113,7 @@ def _overlaps(folder: Path) -> Iterator[str]:
         yield "Validation and test are the same questions: every accuracy here flatters whatever was chosen."
     elif leaked:
         yield (
-            f"The splits overlap: {len(leaked)} of {n_test} test questions stand in validation too "
+            f"The splits overlap: {len(leaked)} of {n_test} test questions are in validation too "
             "(overlaps.csv)."
         )
 

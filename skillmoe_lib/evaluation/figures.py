@@ -109,7 +109,7 @@ def accuracy_cost(
         if part[cost].min() > 0 and part[cost].max() > 20 * part[cost].min():
             axis.set_xscale("log")
         axis.margins(x=0.15)
-        axis.set(xlabel=f"{cost.replace('_', ' ')} a question", ylabel="accuracy (%)")
+        axis.set(xlabel=f"{cost.replace('_', ' ')} per question", ylabel="accuracy (%)")
     _legend(chart)
     for [axis], part in panels:
         _name_points(chart, axis, part, cost)

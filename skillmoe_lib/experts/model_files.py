@@ -140,7 +140,7 @@ def _weight_digests(weights: list[Path]) -> dict[str, bytes]:
 def _from_hub(model: str, revision: str) -> ModelFiles:
     if not revision:
         raise SkillmoeError(
-            f"model {model!r} has no revision: run `python -m skillmoe_lib pin POOL` where the hub is reached"
+            f"model {model!r} has no revision: run `python -m skillmoe_lib pin POOL` with access to the hub"
         )
     require("a model of the hub", "huggingface_hub", extra="models")
     from huggingface_hub import snapshot_download

@@ -90,8 +90,8 @@ def load(benchmark: str, *, limit: int = 0) -> pd.DataFrame:
     repeated = frame.loc[frame["question_id"].duplicated(), "question_id"]
     if len(repeated):
         raise SkillmoeError(
-            f"benchmark {path.stem!r}: question id {repeated.iloc[0]!r} stands more than once "
-            f"({len(repeated)} such rows in all); ids must be unique within a split"
+            f"benchmark {path.stem!r}: question id {repeated.iloc[0]!r} occurs more than once "
+            f"({len(repeated)} such rows in total); ids must be unique within a split"
         )
     if dropped:
         warnings.warn(

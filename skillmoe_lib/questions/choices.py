@@ -61,7 +61,7 @@ def plain(cell: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"an unpaired surrogate (half a character) stands in {text!r:.80}") from error
+        raise ValueError(f"an unpaired surrogate (half a character) in {text!r:.80}") from error
     return text
 
 
@@ -183,7 +183,7 @@ def split_inlined(text: str, marker: str) -> tuple[str, list[str]]:
     stem, found, options = text.rpartition(marker)
     if not found:
         raise SkillmoeError(
-            f"no {marker!r} in the question {text[:60]!r}: inlined_choices must stand in every text"
+            f"no {marker!r} in the question {text[:60]!r}: every text must contain inlined_choices"
         )
     cuts: list[re.Match[str]] = []
     for letter in string.ascii_uppercase[:-2]:
@@ -225,7 +225,7 @@ def gold_position(gold: str, choices: Choices, gold_is: str, index_from: int = 0
         bare = _IN_FRONT.sub("", gold, count=1) if labels else gold
         same = [i for i, text in enumerate(texts) if text in (gold, bare)]
         if len(same) > 1:
-            raise ValueError(f"the gold text {gold!r} stands {len(same)} times among its choices")
+            raise ValueError(f"the gold text {gold!r} occurs {len(same)} times among its choices")
         position = same[0] if same else None
     elif gold_is == "index":
         number = index_of(gold)

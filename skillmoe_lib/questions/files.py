@@ -116,7 +116,7 @@ def _from_csv(text: str) -> list[Record]:
             for cell in cells:
                 if re.match(r'\s+"', cell):
                     raise ValueError(
-                        f"on line {lines.line_num} a blank stands before a quote: {cell.strip()[:40]}"
+                        f"on line {lines.line_num} there is a blank before a quote: {cell.strip()[:40]}"
                     )
             rows.append(dict(zip(header, cells, strict=False)))
     except csv.Error as error:

@@ -75,7 +75,7 @@ def part_of(settings: Files, split: str, path: Path) -> Part:
         if not getattr(columns, key):
             raise SkillmoeError(f"{path.name}: columns: the key {key!r} is missing")
     if len(set(columns.choices)) < len(columns.choices) and isinstance(columns.choices, list):
-        raise SkillmoeError(f"{path.name}: columns: choices: a column stands twice; got {columns.choices}")
+        raise SkillmoeError(f"{path.name}: columns: choices: a column occurs twice; got {columns.choices}")
     if part.minus and split == "test":
         raise SkillmoeError(f"{path.name}: test: `minus: test` belongs to validation")
     return part
@@ -108,7 +108,7 @@ def split_rows(
         if empty and settings.missing_gold != "drop":
             raise SkillmoeError(
                 f"benchmark {benchmark!r}: {len(empty)} of {len(chosen[split])} {split} rows have no gold "
-                f"answer (first: {empty[0]}); mend them, or say `missing_gold: drop`"
+                f"answer (first: {empty[0]}); fix them, or say `missing_gold: drop`"
             )
         dropped += empty
         if part.minus:

@@ -239,6 +239,6 @@ def choose_threshold(tried: pd.DataFrame, *, budget: float) -> Threshold:
     within = tried[tried["calls"] <= budget + 1e-9]
     if within.empty:
         least = tried["calls"].min()
-        raise SkillmoeError(f"budget must be at least {least:.2f} calls a question here, given {budget}")
+        raise SkillmoeError(f"budget must be at least {least:.2f} calls per question here, given {budget}")
     best = within.sort_values("threshold").iloc[-1]
     return Threshold(float(best["threshold"]), float(best["calls"]), float(best["accuracy"]), int(best["n"]))

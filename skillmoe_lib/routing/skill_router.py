@@ -44,7 +44,7 @@ def competency(total: Array, formula: Formula) -> Array:
     if formula == "published":
         if total.sum() == 0:
             raise SkillmoeError(
-                "formula 'published' is undefined where the experts' totals sum to zero: use 'fixed'"
+                "formula 'published' is undefined if the experts' totals sum to zero: use 'fixed'"
             )
         return np.asarray(total / total.sum())
     shifted = total - total.min() + 1 if (total < 0).any() else total

@@ -177,7 +177,7 @@ def test_the_threshold_is_the_surest_within_the_budget():
     assert tried["accuracy"].tolist() == [0.5, 0.5, 0.5]
     assert belief.choose_threshold(tried, budget=1.5).threshold == 0.6
     assert belief.choose_threshold(tried, budget=2).threshold == 0.7
-    with pytest.raises(SkillmoeError, match=r"budget must be at least 1\.00 calls a question here"):
+    with pytest.raises(SkillmoeError, match=r"budget must be at least 1\.00 calls per question here"):
         belief.choose_threshold(tried, budget=0.5)
 
 
