@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "error: interrupted; what was stored is kept, the same command goes on from there",
+            "error: interrupted; what was stored is kept; run the same command to continue",
             file=sys.stderr,
         )
         return 130
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("pool", nargs="?", help="whose models to look for (default: the chain's)")
     sub = add("report", _report, "write reports/NAME/index.html from what is there")
     sub.add_argument("name", metavar="NAME")
-    sub = add("why", _why, "where a number of a report comes from, back to what models wrote")
+    sub = add("why", _why, "where a number of a report comes from, back to the generated texts")
     sub.add_argument("path", metavar="PATH", type=Path, help="a report folder, or a file of one")
     sub.add_argument("--method", default="", help="list this method's questions")
     sub.add_argument("--question", default="", metavar="ID", help="show one of them in full")

@@ -110,7 +110,7 @@ def _overlaps(folder: Path) -> Iterator[str]:
     leaked = set(overlaps.loc[overlaps["kind"].str.startswith("leak"), "other_id"])
     n_test = int((questions["split"] == "test").sum())
     if len(leaked) == n_test > 0:
-        yield "Validation and test are the same questions: every accuracy here flatters whatever was chosen."
+        yield "Validation and test are the same questions: every accuracy here is too optimistic."
     elif leaked:
         yield (
             f"The splits overlap: {len(leaked)} of {n_test} test questions are in validation too "

@@ -79,8 +79,8 @@ def differences(compare_table: pd.DataFrame, *, groups: Groups = None, level: fl
     missing = frame["n_missing"].map(lambda n: f" ({n:.0f} missing)" if n else "")
     frame["says"] = (100 * frame["difference"]).map("{:+.1f}".format) + missing
     frame["hollow"] = ~frame["verdict"].isin(["better", "worse"])
-    caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: better or
-        worse for certain, by the interval and by the exact test after Holm. Hollow: cannot tell."""
+    caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: certainly
+        better or worse, by the interval and by the exact test after Holm. Hollow: cannot tell."""
     reference = frame["baseline_label" if "baseline_label" in frame else "baseline"].iloc[0]
     label = f"accuracy minus {reference} (points)"
     chart = _intervals(frame, "difference", label, caption, groups)

@@ -74,7 +74,7 @@ def below_one_answer(folder: ReportFolder, results: pd.DataFrame, *, seed: int =
     columns, baseline = ["method", "difference", "low", "high"], "cot_task_best"
     if baseline not in set(results["method"]) or results["method"].nunique() < 2:
         folder.remove("below_one_answer")
-        folder.leave_out({f"comparison with {baseline}": "(it was not run with other methods beside it)"})
+        folder.leave_out({f"comparison with {baseline}": "(it was not run together with other methods)"})
         return pd.DataFrame(columns=columns)
     compared = intervals.compare(results, baseline=baseline, seed=seed)
     return folder.write(compared.loc[compared["verdict"] == "worse", columns], "below_one_answer")

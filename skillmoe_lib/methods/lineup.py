@@ -189,7 +189,7 @@ def _warn_of_twins(pool: Pool, question: Question) -> None:
         if twin != name:
             warnings.warn(
                 f"experts {twin!r} and {name!r} are the same model with the same prompt and sampling: they "
-                "share one text, which votes twice where both are recruited",
+                "share one text, which votes twice if both are recruited",
                 stacklevel=3,
             )
 
