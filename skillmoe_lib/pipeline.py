@@ -31,14 +31,20 @@ from skillmoe_lib.routing.skill_router import SkillRouter
 
 
 class Session(NamedTuple):
-    """What every step needs: the pool, the engine, and the store of generations."""
+    """What every step needs: the pool, the engine, and the store of generations.
+
+    `skip`: go on if a request cannot be run, instead of ending with an error once everything else is done.
+    """
 
     pool: Pool
     engine: Engine
     store: GenerationStore
+    skip: bool = False
 
 
-def open_session(pool: str, engine: str, store: str, *, preset: str = "skillmoe") -> Session:
+def open_session(
+    pool: str, engine: str, store: str, *, preset: str = "skillmoe", skip: bool = False
+) -> Session:
     """Load the pool, prompted and read by the preset's conventions, and open the engine's own store.
 
     `replay` serves what `vllm` stored. `vllm` locates the models' files, whose digests and versions are part
@@ -49,7 +55,7 @@ def open_session(pool: str, engine: str, store: str, *, preset: str = "skillmoe"
     kept = GenerationStore(paths.project_root() / store / ("vllm" if replaying else connected.name))
     members = experts.load_pool(pool, locate=connected.name == "vllm")
     members = members.under(find_preset(preset).conventions)
-    return Session(as_stored(members, kept) if replaying else members, connected, kept)
+    return Session(as_stored(members, kept) if replaying else members, connected, kept, skip)
 
 
 def annotate(session: Session, questions: pd.DataFrame, *, seed: int = 0, **settings: Any) -> pd.DataFrame:
@@ -58,7 +64,9 @@ def annotate(session: Session, questions: pd.DataFrame, *, seed: int = 0, **sett
         q.question_id: skills.annotate(q, session.pool.keyword_expert, seed=seed, **settings)
         for q in as_questions(questions)
     }
-    outcomes = schedule.run(programs, session.engine, session.store, description="naming skills")
+    outcomes = schedule.run(
+        programs, session.engine, session.store, skip=session.skip, description="naming skills"
+    )
     return skills.skills_table({question_id: outcome.result for question_id, outcome in outcomes.items()})
 
 
@@ -88,6 +96,7 @@ def validate(session: Session, questions: pd.DataFrame, *, seed: int = 0) -> pd.
         every_expert(asked, session.pool.experts, seed=seed),
         session.engine,
         session.store,
+        skip=session.skip,
         description="validation",
     )
     return results.scores(outcomes, asked, session.pool.experts)
@@ -112,6 +121,7 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
         every_expert(asked, session.pool.experts, seed=seed),
         session.engine,
         session.store,
+        skip=session.skip,
         description="items",
     )
     generations = results.by_question(outcomes)
@@ -135,10 +145,14 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
         for item in made
         for name, expert in candidates.items()
     }
-    answered = schedule.run(programs, session.engine, session.store, description="choosing the aggregator")
+    answered = schedule.run(
+        programs, session.engine, session.store, skip=session.skip, description="choosing the aggregator"
+    )
     if not answered:
         return Examined(
-            pd.DataFrame(columns=["expert", "question_id", "answer", "status", "correct"]), n_left_out
+            pd.DataFrame(columns=["expert", "question_id", "answer", "status", "correct"]),
+            n_left_out,
+            results.used_requests({}),
         )
     rows = results.results_table(answered, asked, session.store).rename(columns={"method": "expert"})
     if as_released:  # answers compared as strings
@@ -285,6 +299,7 @@ def recruit(
     n_scored = scores.loc[scores["status"] != "not_run", "question_id"].nunique()
     settings = routing.Settings(router.k, n_scored, router, mass)
     views = {"skills": {"validation": split_of(questions, all_skills)["validation"], "test": test_skills}}
+    views["ids"] = views["skills"]
     routers = {"symbolic_moe": routing.RouterEntry("skills", lambda _: router)}
     routers |= {m.name: m.router for m in lineup.METHODS if m.name in names and m.router}
     frames = []
@@ -350,7 +365,12 @@ def run_programs(
     panel = {} if bounds_seed is None else every_expert(asked, session.pool.experts, seed=bounds_seed)
     policy = partial(schedule.most_waiting, last={session.pool.experts[last].model.load_key})
     outcomes = schedule.run(
-        {**programs, **panel}, session.engine, session.store, policy=policy, description="test"
+        {**programs, **panel},
+        session.engine,
+        session.store,
+        policy=policy,
+        skip=session.skip,
+        description="test",
     )
     runs = {key: outcomes[key] for key in programs}
     scores = results.scores({key: outcomes[key] for key in panel}, asked, session.pool.experts)

@@ -121,7 +121,7 @@ class Played(NamedTuple):
 def play(programs: Mapping[Run, Program], reply: Reply, root: Any) -> Played:
     """Run programs through the scheduler with a scripted engine and count them by the ledger."""
     engine, store = ScriptedEngine(reply), GenerationStore(root)
-    outcomes = schedule.run(programs, engine, store)
+    outcomes = schedule.run(programs, engine, store, skip=True)
     return Played(outcomes, ledger.cost_by_question(results.used_requests(outcomes), store), engine, store)
 
 

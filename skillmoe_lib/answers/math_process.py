@@ -136,6 +136,8 @@ def _plainly_differ(one: Any, other: Any) -> bool:
     math-verify calls tiny numbers equal, because it rounds their difference to nothing, and spends most of
     its time on comparing numbers with polynomials.
     """
+    if any(str(value) in {"zoo", "nan"} for value in (one, other)):
+        return True  # a ratio such as 12:00 read as a division by zero: no value to compare
     numbers = [getattr(value, "is_number", False) for value in (one, other)]
     if all(numbers):
         try:

@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="such as -p k=3"
     )
+    sub.add_argument("--skip", action="store_true", help="leave out what cannot be run, and go on")
     sub.add_argument("--help-parameters", action="store_true", help="list the parameters and run nothing")
     sub = add("params", _params, "list the parameters of notebooks")
     sub.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help=names)
@@ -88,6 +89,8 @@ def _run(options: argparse.Namespace) -> int:
         if name in given:
             raise SkillmoeError(f"parameter {name!r} is given twice: {given[name]!r} and {value!r}")
         given[name] = value
+    if options.skip:
+        given["skip"] = "true"
     jobs = notebooks.make_jobs(notebooks.find_notebooks(options.notebooks), given)
     code = 0
     try:

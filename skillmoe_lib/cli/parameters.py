@@ -161,6 +161,7 @@ ALLOWED: Mapping[str, Rule] = {
     "min_votes": within(1, 100, ", and no more than votes"),
     "max_chars": within(1, 200),
     "k": within(1, 64),
+    "skip": Rule("true or false", lambda _: True),
     "preset": one_of(PRESETS),
     "formula": one_of(["preset", *get_args(Formula)]),
     "temperature": Rule("above 0, to 100, or -1 for the preset's", lambda v: v == -1 or 0 < v <= 100),

@@ -36,6 +36,7 @@ SCHEMAS: Mapping[str, Any] = {
     "profiles": tables.PROFILES,
     "routes": tables.ROUTES,
     "results": tables.RESULTS,
+    **dict.fromkeys(("used", "used_keywords", "used_validation", "used_items"), tables.USED),
 }
 
 

@@ -30,14 +30,21 @@ class Accuracy(NamedTuple):
 
 
 def accuracy_and_cost(
-    folder: ReportFolder, results: pd.DataFrame, loads: pd.DataFrame, *, seed: int = 0
+    folder: ReportFolder,
+    results: pd.DataFrame,
+    loads: pd.DataFrame,
+    *,
+    prepared: pd.DataFrame | None = None,
+    seed: int = 0,
 ) -> Accuracy:
     """Write `accuracy.csv`, `summary.csv` and the figure `accuracy` of a Results table.
 
-    `loads` comes from `ledger.loads_by_method`; `seed` is that of the bootstrap.
+    `loads` comes from `ledger.loads_by_method`; `prepared` from `ledger.preparation` (without it the cost
+    of keywords is unknown); `seed` is that of the bootstrap.
     """
     accuracy = folder.write(intervals.accuracy_table(results, seed=seed), "accuracy")
-    summary = folder.write(ledger.summary(accuracy, results, loads), "summary")
+    table = ledger.summary(accuracy, results, loads, prepared=prepared, skill_routed=lineup.SKILL_ROUTED)
+    summary = folder.write(table, "summary")
     chart = folder.draw(figures.accuracy_bars(accuracy, groups=GROUPS), accuracy, "accuracy")
     return Accuracy(accuracy, summary, chart)
 
@@ -128,7 +135,7 @@ def batches(
     """
     shared = ledger.sharing(used["request_id"].tolist())
     print(f"{shared.n_asked} requests asked, {shared.n_generated} different ones generated")
-    stored = store.generations()[["request_id", "stage", "question_id", "batch_id"]]
+    stored = store.generations(["request_id", "stage", "question_id", "batch_id"])
     validation = questions.loc[questions["split"] == "validation", "question_id"]
     ours = stored["request_id"].isin({*used["request_id"], *scores["request_id"]})
     ours |= stored["question_id"].isin(set(validation))

@@ -270,7 +270,7 @@ def _computed_alone(rows: pd.DataFrame, store: GenerationStore) -> pd.Series:
             shared = min(_n_shared(before, text) * n_tokens // max(len(text), 1), n_tokens - 1)
             alone.append(float(n_tokens - shared // size * size))
             before = text
-        computed.update(pd.Series(alone, prompts.index))
+        computed.update(pd.Series(alone, index=prompts.index))
     return computed
 
 

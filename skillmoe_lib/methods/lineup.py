@@ -54,6 +54,12 @@ BOUNDS = tuple(bound.name for bound in ORACLES)
 CONTROLS = tuple(method.name for method in METHODS if method.kind == "control")
 #: Methods whose routes have the method's own name.
 ROUTED = tuple(method.name for method in METHODS if method.router)
+#: Methods that need the keywords of a question before experts are asked.
+SKILL_ROUTED = tuple(
+    method.name
+    for method in METHODS
+    if method.route == "symbolic_moe" or (method.router and method.router.reads == "skills")
+)
 _LABEL_OF = {"method": "label", "baseline": "baseline_label", "against": "against_label"}
 
 

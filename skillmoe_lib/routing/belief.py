@@ -128,7 +128,7 @@ class BestBySkill(Ranked):
 
 #: How the line-up makes the routers of sequential recruiting.
 BY_SKILL = RouterEntry("skills", lambda _: BestBySkill())
-OVERALL = RouterEntry("skills", lambda _: BestBySkill(use_skills=False))
+OVERALL = RouterEntry("ids", lambda _: BestBySkill(use_skills=False))
 
 
 class Asked(NamedTuple):

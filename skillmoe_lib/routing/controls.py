@@ -58,5 +58,5 @@ class RandomRouter(BaseEstimator):  # type: ignore[misc]
         return slots.routes(drawn, chances * np.nan, chances, seed=seed, method=method)
 
 
-TOP_K_ROUTER = RouterEntry("skills", lambda settings: GlobalTopK(settings.k))
-RANDOM_ROUTER = RouterEntry("skills", lambda settings: RandomRouter(settings.k))
+TOP_K_ROUTER = RouterEntry("ids", lambda settings: GlobalTopK(settings.k))
+RANDOM_ROUTER = RouterEntry("ids", lambda settings: RandomRouter(settings.k))

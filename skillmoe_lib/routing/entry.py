@@ -36,7 +36,8 @@ class Settings(NamedTuple):
 
 
 class RouterEntry(NamedTuple):
-    """What a router reads (skills or sentence embeddings of the questions) and how it is made."""
+    """What a router reads of the questions (skills, sentence embeddings, or only their ids), and how it is
+    made."""
 
-    reads: Literal["skills", "embeddings"]
+    reads: Literal["skills", "embeddings", "ids"]
     make: Callable[[Settings], Router]

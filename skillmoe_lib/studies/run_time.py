@@ -84,7 +84,9 @@ def measured(
         store, outcomes = store_of(session, way), dict[Run, schedule.Outcome]()
         for wave in waves:
             programs = lineup.programs([method], wave, session.pool, routes, choice, seeds=[seed])
-            outcomes |= schedule.run(programs, engine, store, policy=policy, description=way)
+            outcomes |= schedule.run(
+                programs, engine, store, policy=policy, skip=session.skip, description=way
+            )
         if outcomes:
             frames.append(seconds(results.used_requests(outcomes), store, way=way))
     return pd.concat(frames, ignore_index=True)

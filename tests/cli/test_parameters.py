@@ -36,7 +36,10 @@ def test_every_parameter_has_a_rule_that_its_default_keeps(path: Path) -> None:
 
 
 CHAIN = [
-    ("formula=publishd", "'formula' of 05_recruit must be published, released or fixed, got 'publishd'"),
+    (
+        "formula=publishd",
+        "'formula' of 05_recruit must be preset, published, released or fixed, got 'publishd'",
+    ),
     ("engine=vlm", "'engine' of 01_questions must be vllm, replay or scripted, got 'vlm'"),
     ("k=0", "'k' of 05_recruit must be 1 to 64, got 0"),
     ("k=1000000", "'k' of 05_recruit must be 1 to 64, got 1000000"),
@@ -45,7 +48,7 @@ CHAIN = [
     ("seeds=0", "'seeds' of 05_recruit must be 1 to 100, got 0"),
     ("votes=0", "'votes' of 02_skills must be 1 to 100, got 0"),
     ("votes=1", "min_votes must be at most votes=1, got 2"),
-    ("temperature=0", "'temperature' of 05_recruit must be above 0, to 100, got 0.0"),
+    ("temperature=0", "'temperature' of 05_recruit must be above 0, to 100, or -1 for the preset's, got 0.0"),
     ("trim=2", "'trim' of 05_recruit must be 0 to below 1, or -1 for the preset's, got 2.0"),
     ("report=../x", "'report' of 01_questions must be a plain folder name"),
     ("n_one_by_one=0", "'n_one_by_one' of 07_run_time must be 1 to 100,000, got 0"),

@@ -337,6 +337,7 @@ def test_segments_of_a_load_are_summed(store):
         "devices": 1,
         "versions": '{"engine": "1"}',
         "started_at": "2025-01-01T00:00:00+00:00",
+        "swapped": None,
     }
     assert (second["batch_id"], second["n_requests"], second["generate_s"]) == ("b2", 1, 2.0)
 

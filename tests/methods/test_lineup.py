@@ -18,10 +18,12 @@ from skillmoe_lib.methods.single import Run
 POOL = scenes.pool("ann", "bob", "cid", "dee")
 CHOICE = Choice(("ann", "bob", "cid", "dee"), "dee")
 QUESTION = scenes.question("q1")
+SEQUENTIAL = ("sequential", "sequential_without_skills")
 RECRUITED = ("symbolic_moe", "majority_vote", "weighted_vote")
 #: docs/method.md 4, and 1: the least and the most calls a question, for routes of three slots.
 CALLS = {
     "symbolic_moe": (4, 4),
+    "sequential": (1, 3),
     "majority_vote": (3, 3),
     "weighted_vote": (3, 3),
     "cot_task_best": (1, 1),
@@ -37,6 +39,7 @@ CALLS = {
     "complexity_vote": (5, 5),
     "random_k": (3, 3),
     "top_k": (3, 3),
+    "sequential_without_skills": (1, 3),
     "confidence_sized": (3, 3),
     "cluster_router": (3, 3),
     "knn_router": (3, 3),
@@ -48,7 +51,7 @@ CALLS = {
 def routes(slots, *, questions=("q1",), seeds=(0,), probability=0.25):
     """A Routes frame: method -> experts in slot order, the same for every question and seed."""
     rows = [
-        (method, seed, question, slot, name, None, probability)
+        (method, seed, question, slot, name, 0.5, probability)
         for method, names in slots.items()
         for seed in seeds
         for question in questions
@@ -134,7 +137,7 @@ def test_every_method_of_the_table_is_available_in_its_order():
 def test_a_small_pool_says_why_a_method_is_left_out():
     pair = scenes.pool("ann", "bob")
     reasons = {name: why for name, why in lineup.available(pair).items() if why}
-    without_replacement = set(lineup.ROUTED) - {"confidence_sized"}
+    without_replacement = set(lineup.ROUTED) - {"confidence_sized", *SEQUENTIAL}
     assert set(reasons) == {"moa", "reconcile", *without_replacement}
     assert set(reasons.values()) == {"needs 3 experts; the pool has 2"}
     left = {name for name, why in lineup.available(pair, k=2).items() if why}
@@ -202,7 +205,7 @@ def test_entries_are_sound():
         assert bool(method.router) == (method.route == method.name != "symbolic_moe"), method.name
         assert method.route in ("", "symbolic_moe", method.name), method.name
         low, high = CALLS[method.name]
-        said = {"k + 1": "4", "k": "3", "varies": "3"}.get(method.calls, method.calls)
+        said = {"k + 1": "4", "k": "3", "varies": "3", "1 to n": "1 to 3"}.get(method.calls, method.calls)
         assert said == (str(low) if low == high else f"{low} to {high}"), method.name
     assert {m.name for m in lineup.METHODS if m.route == "symbolic_moe"} == set(RECRUITED)
 
@@ -263,7 +266,8 @@ def test_who_is_asked_by_each_method():
     first = {method: [request.expert for request in asked[0]] for method, asked in rounds.items()}
     last = {method: asked[-1][0].expert for method, asked in rounds.items()}
     for name in (*RECRUITED, *lineup.ROUTED):
-        assert first[name] == ["bob", "cid", "bob"], name
+        expected = ["bob"] if name in SEQUENTIAL else ["bob", "cid", "bob"]
+        assert first[name] == expected, name
     for name in ("cot_task_best", "best_single", "self_refine"):
         assert first[name] == ["ann"], name
     for name, n in {"self_consistency": 5, "debate": 3, "self_moa": 3, "best_of_n": 5}.items():
@@ -345,6 +349,9 @@ def test_all_is_every_method_that_has_routes_and_experts_enough():
     assert set(found) == set(lineup.available(POOL)) - set(lineup.ROUTED) | {"top_k"}
     assert lineup.chosen(" all ", POOL) == list(lineup.ROUTED)
     two = scenes.pool("ann", "bob")
-    assert lineup.chosen("all", two) == ["confidence_sized"]  # three experts a question are asked for
+    assert set(lineup.chosen("all", two)) == {
+        "confidence_sized",
+        *SEQUENTIAL,
+    }  # three experts a question are asked for
     assert "moa" not in lineup.chosen("all", two, some)
     assert lineup.chosen("debate, top_k,", POOL) == ["debate", "top_k"]
