@@ -1,11 +1,11 @@
 """Symbolic Mixture-of-Experts (arXiv 2503.05641) for studying pools of language-model experts.
 
-The folders in the order of the flow, each standing only on those before it:
+The folders in the order of the flow; each imports only those before it:
 
 `questions` and `experts` -> `answers` -> `inference` (grouped batches, store of generations) ->
 `profiling` (skills and profiles) -> `aggregation` -> `routing` -> `methods` (programs) -> `evaluation`
-(results, intervals, figures). `pipeline` has each step as notebooks call it; `studies` ask questions of
-the whole. On the ground, `tables` has the schema of each table and `settings` reads YAML files. The names
+(results, intervals, figures). `pipeline` has each step as notebooks call it; `studies` examine the
+whole pipeline. At the base, `tables` has the schema of each table and `settings` reads YAML files. The names
 below are loaded when they are first used; `docs/architecture.md` says which file to open to change what.
 """
 

@@ -1,11 +1,11 @@
-"""The one error type whose text is written for the person at the keyboard."""
+"""The error type whose message is written for the user."""
 
 from collections.abc import Iterable
 from importlib.util import find_spec
 
 
 class SkillmoeError(Exception):
-    """A mistake a person can mend: one line with the thing, what is allowed and what was given."""
+    """A mistake that the user can fix: one line with the thing, what is allowed and what was given."""
 
 
 def unknown(kind: str, given: object, allowed: Iterable[object]) -> SkillmoeError:
@@ -17,7 +17,7 @@ def unknown(kind: str, given: object, allowed: Iterable[object]) -> SkillmoeErro
 def require(step: str, *modules: str, extra: str) -> None:
     """Refuse a step whose optional packages are missing, before it imports them.
 
-    `extra` is the extra of pyproject.toml that brings them, such as `models` or `models,data`.
+    `extra` is the extra of pyproject.toml that installs them, such as `models` or `models,data`.
 
     Raises
     ------

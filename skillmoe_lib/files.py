@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all: the one way in which anything of ours reaches the disk."""
+"""Writing a file whole or not at all; the project writes all its files this way."""
 
 import contextlib
 import os
@@ -14,8 +14,8 @@ def replace_file(path: Path, content: bytes | str) -> None:
     Raises
     ------
     SkillmoeError
-        Where it cannot be written (a full disk, a folder that may not be written to): what was there
-        before is as it was, and nothing half-written is left.
+        If it cannot be written (a full disk, a folder without permission). What was there before is
+        unchanged, and no half-written file is left.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -31,5 +31,5 @@ def replace_file(path: Path, content: bytes | str) -> None:
             f"cannot write {path}: {error.strerror or error}; what was stored is intact"
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # the reason is told above
+        with contextlib.suppress(OSError):  # the error above already gives the reason
             temporary.unlink()

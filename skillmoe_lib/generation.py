@@ -1,7 +1,7 @@
 """What is asked of a model and what comes back: the types that every engine and method shares.
 
 A `Request` is one call of one model. Its `id` is a hash of every field that can change the text, so
-equal requests of different methods are one request, and two samples of one question never are.
+equal requests of different methods are one request, and two samples of a question are always two.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from skillmoe_lib.seeding import digest
 
-#: How a generation ended: by itself, at its token limit, not begun because its prompt leaves no room in
+#: How a generation ended: by itself, at its token limit, not started because its prompt leaves no room in
 #: the context, or not run (tried and failed, see `Failure`).
 FinishReason = Literal["stop", "length", "overflow", "not_run"]
 
@@ -47,7 +47,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Decoding settings (METHOD section 2); `max_tokens` counts new tokens only."""
+    """Decoding settings (docs/method.md 2); `max_tokens` counts new tokens only."""
 
     temperature: float = 0.7
     top_p: float = 1.0
@@ -73,7 +73,7 @@ class Request:
         """Hash of all that can change the text: model, messages, sampling, seed, sample index."""
         model = {key: value for key, value in asdict(self.model).items() if key != "path"}
         sampling = asdict(self.sampling)
-        # Where one pool says 1 and another 1.0, the same is asked.
+        # 1 in one pool and 1.0 in another are the same request.
         sampling.update(temperature=float(self.sampling.temperature), top_p=float(self.sampling.top_p))
         return digest(model, [list(m) for m in self.messages], sampling, self.sample)[:32]
 
@@ -99,9 +99,9 @@ class Generation:
 
 
 class Failure(NamedTuple):
-    """A request that could not be answered: goes on the ledger, never into the generations.
+    """A request that could not be answered: recorded with the failures, never with the generations.
 
-    `status` is "overflow" where the prompt does not fit the model's context, which no second try mends.
+    `status` is "overflow" if the prompt does not fit the model's context; trying again cannot help.
     """
 
     request_id: str
@@ -138,11 +138,11 @@ class Engine(Protocol):
         ...
 
     def start(self) -> None:
-        """Start what is started once a run, before the first load; its time is no part of a load's."""
+        """Start what the whole run needs, before the first load; its time does not count as a load's."""
         ...
 
     def load(self, model: Model) -> AbstractContextManager[LoadedModel]:
-        """Load a model; leaving the context frees its memory, now or by `release`."""
+        """Load a model; leaving the context frees its memory, at once or in `release`."""
         ...
 
     def release(self) -> None:

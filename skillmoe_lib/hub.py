@@ -1,9 +1,9 @@
-"""Pins: which commit of each hub model or data set a pool or benchmark stands for.
+"""Pins: which commit of each hub model or data set a pool or benchmark means.
 
 The paper names models, not commits (arXiv 2503.05641, section 4), and a hub repository moves. `pin`
-asks the hub once and leaves a lock beside the YAML, `NAME.pins.yaml`: hub id -> commit, when it was last
-changed, context length from its config, licence tag, and the day it was asked. What is pinned stays:
-only what is open is looked up. To move a pin, delete its entry. `huggingface_hub` does the asking
+asks the hub once and writes a lock next to the YAML, `NAME.pins.yaml`: hub id -> commit, when it was last
+changed, context length from its config, licence tag, and the date of the request. Pinned entries stay;
+only missing ones are looked up. To move a pin, delete its entry. Requests go through `huggingface_hub`
 (HF_ENDPOINT for a mirror, HF_TOKEN from the environment for gated repositories; a token stored on disk
 is not used).
 """
@@ -31,7 +31,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 class Pin(NamedTuple):
-    """One locked repository; null where the hub does not say (`context_tokens`: or could not be read)."""
+    """One locked repository; null if the hub does not say (`context_tokens`: or if it could not be read)."""
 
     revision: str
     last_modified: str | None = None
@@ -51,11 +51,11 @@ class _Unpinned(Exception):
 
     def __init__(self, reason: str, remedy: str, *, hopeless: bool = False) -> None:
         super().__init__(f"{reason}: {remedy}")
-        self.hopeless = hopeless  # the hub itself is out of reach: asking on would only take time
+        self.hopeless = hopeless  # the hub cannot be reached, so asking for the others would only take time
 
 
 def pin(name: str, *, timeout_s: float = 20.0) -> Path:
-    """Look up what a pool or benchmark leaves open and write the lock beside its YAML.
+    """Look up what a pool or benchmark leaves open and write the lock next to its YAML.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def _repository(name: object, revision: object, kind: Literal["model", "dataset"
 
 def _still_open(item: _Wanted, known: Pin | None) -> _Wanted | None:
     """What to ask the hub for, if anything."""
-    # A commit given in the YAML has the last word; a branch or tag was resolved once and stays so.
+    # A commit given in the YAML takes precedence; a branch or tag was resolved once and keeps that commit.
     given = item.revision if _COMMIT.fullmatch(item.revision or "") else None
     if known is None or (given and not known.revision.startswith(given)):
         return item
@@ -191,10 +191,10 @@ def _still_open(item: _Wanted, known: Pin | None) -> _Wanted | None:
 
 
 def _look_up(item: _Wanted, timeout_s: float) -> tuple[Pin, _Unpinned | None]:
-    """The pin, and what is still missing from it (a gated model tells its commit, but not its config)."""
+    """The pin, and what is still missing from it (a gated model shows its commit, but not its config)."""
     from huggingface_hub import HfApi, errors
 
-    # token=False: never one that lies on disk. HF_ENDPOINT is read here, not when the hub was imported.
+    # token=False: never one stored on disk. HF_ENDPOINT is read here, not when the hub was imported.
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ.get("HF_TOKEN") or False)
     ask = api.model_info if item.kind == "model" else api.dataset_info
     try:
@@ -252,7 +252,7 @@ def _why(error: BaseException, item: _Wanted) -> _Unpinned:
     if status is not None:
         return _Unpinned(f"the hub answered {status}", "try again later")
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return _Unpinned("offline mode is on", "unset HF_HUB_OFFLINE where the hub is reached", hopeless=True)
+        return _Unpinned("offline mode is on", "unset HF_HUB_OFFLINE and connect to the hub", hopeless=True)
     if "Timeout" in type(error).__name__:
         return _Unpinned("the hub did not answer in time", "try again later")
     remedy = "run this on a machine that reaches the hub, or set HF_ENDPOINT to a mirror"

@@ -1,7 +1,7 @@
 """Where the project's files are: pools, benchmarks, published figures, notebooks, reports.
 
-A run reads and writes in one folder, the project. A package installed from a wheel carries the files of
-`data/` and `notebooks/` too (pyproject.toml says which); they are read where the project has none of its own.
+A run reads and writes in one folder, the project. A package installed from a wheel includes the files of
+`data/` and `notebooks/` too (pyproject.toml says which); they are read if the project has none of its own.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from skillmoe_lib.errors import SkillmoeError
 
-#: `data/` and `notebooks/` as a wheel carries them; in a source checkout there is no such folder.
+#: `data/` and `notebooks/` as a wheel includes them; in a source checkout there is no such folder.
 CARRIED = Path(__file__).resolve().parent / "_project"
 
 
@@ -38,16 +38,16 @@ def project_root() -> Path:
 
 
 def project_file(name: str) -> Path:
-    """`NAME`, a path relative to the project: the project's own, or else the one that the package carries.
+    """`NAME`, a path relative to the project: the project's own, or else the one included in the package.
 
-    Where neither exists the project's own is returned, for the caller to say what is missing.
+    If neither exists the project's own is returned, so that the caller can say what is missing.
     """
     own, carried = project_root() / name, CARRIED / name
     return carried if carried.exists() and not own.exists() else own
 
 
 def project_files(folder: str, pattern: str) -> dict[str, Path]:
-    """Files under `FOLDER` of the project and, where it has none by that name, those the package carries.
+    """Files under `FOLDER` of the project and, for names that it lacks, those included in the package.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def project_files(folder: str, pattern: str) -> dict[str, Path]:
 
 
 def report_folder(report: str) -> Path:
-    """`reports/NAME` of the project, with its `tables` and `figures`, made where they are not there."""
+    """`reports/NAME` of the project, with its `tables` and `figures`, created if they do not exist."""
     folder = project_root() / "reports" / report
     for part in ("tables", "figures"):
         (folder / part).mkdir(parents=True, exist_ok=True)

@@ -31,9 +31,9 @@ from skillmoe_lib.routing.skill_router import SkillRouter
 
 
 class Session(NamedTuple):
-    """What every step needs: who answers, on what, and where it is kept.
+    """What every step needs: the pool, the engine, and the store of generations.
 
-    `skip`: go on where a request cannot be run, instead of ending with an error once all else is done.
+    `skip`: go on if a request cannot be run, instead of ending with an error once everything else is done.
     """
 
     pool: Pool
@@ -45,10 +45,10 @@ class Session(NamedTuple):
 def open_session(
     pool: str, engine: str, store: str, *, preset: str = "skillmoe", skip: bool = False
 ) -> Session:
-    """Load the pool, to be asked and read by the preset's conventions, and open the engine's own store.
+    """Load the pool, prompted and read by the preset's conventions, and open the engine's own store.
 
     `replay` serves what `vllm` stored. `vllm` locates the models' files, whose digests and versions are part
-    of what a generation is kept by; `replay` takes them from the store and needs no files.
+    of a request's id; `replay` takes them from the store and needs no files.
     """
     connected = connect(engine)
     replaying = connected.name == "replay"
@@ -59,7 +59,7 @@ def open_session(
 
 
 def annotate(session: Session, questions: pd.DataFrame, *, seed: int = 0, **settings: Any) -> pd.DataFrame:
-    """Skills of every question, of both splits (METHOD 1.1); `settings` are those of `skills.annotate`."""
+    """Skills of every question of both splits (docs/method.md 1.1); `settings` go to `skills.annotate`."""
     programs = {
         q.question_id: skills.annotate(q, session.pool.keyword_expert, seed=seed, **settings)
         for q in as_questions(questions)
@@ -73,7 +73,7 @@ def annotate(session: Session, questions: pd.DataFrame, *, seed: int = 0, **sett
 def keyword_requests(
     session: Session, questions: pd.DataFrame, *, seed: int = 0, **settings: Any
 ) -> pd.DataFrame:
-    """What `annotate` asks with these settings, as a Used table; `method` tells the split. Runs nothing."""
+    """What `annotate` asks with these settings, as a Used table; `method` names the split. Runs nothing."""
     asked: dict[Run, schedule.Outcome] = {}
     for name in ("validation", "test"):
         for q in split(questions, name):
@@ -90,7 +90,7 @@ def validation_requests(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def validate(session: Session, questions: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Scores of every expert on the validation questions (METHOD 1.2)."""
+    """Scores of every expert on the validation questions (docs/method.md 1.2)."""
     asked = split(questions, "validation")
     outcomes = schedule.run(
         every_expert(asked, session.pool.experts, seed=seed),
@@ -103,7 +103,7 @@ def validate(session: Session, questions: pd.DataFrame, *, seed: int = 0) -> pd.
 
 
 class Examined(NamedTuple):
-    """What candidates for the aggregator did: a row an item and candidate (question_id, expert, answer,
+    """The candidates' answers to the items, one row for each item and candidate (question_id, expert, answer,
     status, correct), the number of questions that allowed no item, and the requests used (a Used table)."""
 
     rows: pd.DataFrame
@@ -112,9 +112,9 @@ class Examined(NamedTuple):
 
 
 def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, seed: int = 0) -> Examined:
-    """Let every candidate aggregate one right and two wrong chains (METHOD 1.8), on validation.
+    """Let every candidate aggregate one right and two wrong chains (docs/method.md 1.8), on validation.
 
-    Raises `SkillmoeError` where `scores` are not of these very answers (another seed, pool or limit).
+    Raises `SkillmoeError` if `scores` belong to other answers (another seed, pool or limit).
     """
     asked = split(questions, "validation")
     outcomes = schedule.run(
@@ -163,7 +163,7 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
 
 
 def choose(scores: pd.DataFrame, examined: Examined) -> Choice:
-    """What validation decides. With no item to examine candidates on, the most accurate expert aggregates."""
+    """What validation decides. Without an item to test candidates on, the most accurate expert aggregates."""
     order = lineup.ranking(scores)
     ran = (examined.rows["status"] != "not_run").any()
     aggregator = aggregation.best_candidate(examined.rows) if ran else order[0]
@@ -196,7 +196,7 @@ def preset_router(
 
 class Recruiting(NamedTuple):
     """The router of a preset, unfitted, and the trials by which validation chose its settings (`tuning`;
-    without rows where the preset leaves nothing to choose)."""
+    without rows if the preset leaves nothing to choose)."""
 
     router: SkillRouter
     trials: pd.DataFrame
@@ -238,10 +238,10 @@ class Stopping(NamedTuple):
 def choose_stopping(
     choice: Choice, questions: pd.DataFrame, all_skills: pd.DataFrame, scores: pd.DataFrame, *, budget: float
 ) -> Stopping:
-    """How sure sequential recruiting must be to stop, for `budget` calls a question on average.
+    """How sure sequential recruiting must be to stop, for an average of `budget` calls per question.
 
-    Chosen on held-out validation questions, for the method and for its control without skills, each by
-    itself; nothing is generated.
+    Chosen on held-out validation questions, separately for the method and for its control without skills;
+    nothing is generated.
     """
     asked = split(questions, "validation")
     known, keyed = split_of(questions, all_skills)["validation"], results.answer_groups(scores, asked)
@@ -272,7 +272,7 @@ def check_question(question_id: str, known: Iterable[str]) -> str:
 def matched(
     all_skills: pd.DataFrame, questions: pd.DataFrame, *, threshold: float | None = None
 ) -> pd.DataFrame:
-    """Test questions' skills in the words of the profiles (METHOD 1.3)."""
+    """Test questions' skills in the words of the profiles (docs/method.md 1.3)."""
     own = split_of(questions, all_skills)
     return skills.match(own["test"], own["validation"]["skill"], embed=_embed, threshold=threshold)
 
@@ -313,7 +313,7 @@ def recruit(
 
 
 def embeddings(questions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Sentence embeddings of the questions' texts by split: index question_id, one column a dimension."""
+    """Sentence embeddings of the questions' texts by split: index question_id, one column per dimension."""
     parts = {name: questions[questions["split"] == name] for name in ("validation", "test")}
     ids = {name: pd.Index(part["question_id"], name="question_id") for name, part in parts.items()}
     return {

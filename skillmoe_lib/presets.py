@@ -1,8 +1,8 @@
-"""Presets: one switch for everything in which the paper, its released code and this project differ.
+"""Presets: one switch for all differences between the paper, its released code and this project.
 
 docs/method.md lists the differences with their sources. `paper` is the method as the paper describes it;
-`released` is what the authors' code of March 2025 does, faults included; `skillmoe` is what we would do.
-A verdict against a published figure is given for `paper` alone.
+`released` is what the authors' code of March 2025 does, bugs included; `skillmoe` is what we recommend.
+Only `paper` gets a verdict against published figures.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from skillmoe_lib.errors import unknown
 
 @dataclass(frozen=True)
 class Conventions:
-    """How experts are asked and how what they write is read, where the released code departs.
+    """How experts are prompted and how their texts are read: the points in which the released code differs.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ class Conventions:
         "released" puts the question first, keeps the think text, shows missing chains as empty strings,
         and compares answers as strings.
     equality
-        How mathematics is compared: "ours" reads numbers itself and asks math-verify both ways round;
-        "released" is math-verify alone with gold and answer swapped, every exception wrong.
+        How mathematics is compared: "ours" reads numbers itself and asks math-verify in both orders;
+        "released" is math-verify alone with gold and answer swapped, and every exception counts as wrong.
     seed_reaches_engine
-        Each seed samples anew. In the released code no seed reaches the engine, so that seeds differ in
-        who is recruited alone.
+        Each seed samples new texts. In the released code no seed reaches the engine, so seeds differ only
+        in which experts are recruited.
     """
 
     prompt_wrapped_twice: bool = False
@@ -50,9 +50,9 @@ class Conventions:
 
 @dataclass(frozen=True)
 class Preset:
-    """A name, the settings of `SkillRouter` that it stands for, and its conventions.
+    """A name, the settings of `SkillRouter` that it means, and its conventions.
 
-    `tuned`: temperature and prior are chosen on validation (`routing.tuning`). Where `router` says nothing of
+    `tuned`: temperature and prior are chosen on validation (`routing.tuning`). If `router` does not set
     trimming, the pool does.
     """
 

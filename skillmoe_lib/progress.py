@@ -1,7 +1,7 @@
-"""Bars for long steps: what is being loaded or generated, how far it is, and the time left.
+"""Progress bars for long steps: what is being loaded or generated, how much is done, and the time left.
 
-A kernel started by `notebook_runner` writes its bars to the file named by SKILLMOE_PROGRESS, which the
-runner copies to the terminal; SKILLMOE_COLUMNS is that terminal's width, absent where it is a log.
+A kernel started by `cli/notebooks.py` writes its bars to the file named by SKILLMOE_PROGRESS, which the
+runner copies to the terminal; SKILLMOE_COLUMNS is that terminal's width, absent if it is a log.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ class _Sink:
     def write(self, text: str) -> None:
         if self.lines:
             self.held = text.strip() or self.held
-            # The bare newline of a bar that closes is what brings out its last state.
+            # A bar that closes writes a bare newline; only then is its last state shown.
             if not self.held or (time.monotonic() < self.due_s and not text.endswith("\n")):
                 return
             text, self.held, self.due_s = f"{self.held}\n", "", time.monotonic() + LINE_EVERY_S
@@ -55,7 +55,7 @@ def bar(total: int | None, description: str, *, unit: str = "request") -> Any:
     `total` counts `unit`s; it is None (given as None or 0) until it is known.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tqdm.auto falls back, with a warning, where ipywidgets are absent
+        warnings.simplefilter("ignore")  # tqdm.auto falls back, with a warning, without ipywidgets
         from tqdm import tqdm as plain
         from tqdm.auto import tqdm as auto
 
@@ -82,7 +82,7 @@ def bar(total: int | None, description: str, *, unit: str = "request") -> Any:
 
 
 class Mirror:
-    """Copies the bars that a kernel writes to a file (see `progress`) to the person's terminal."""
+    """Copies the bars that a kernel writes to a file (see `progress`) to the user's terminal."""
 
     def __init__(self, file: Path, terminal: TextIO) -> None:
         self.file, self.terminal = file, terminal
@@ -94,7 +94,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def showing(self, title: str) -> Iterator[None]:
-        """One line for a step: its title at once, its bars meanwhile, its seconds when it is done."""
+        """One line for a step: its title at once, its bars while it runs, its seconds when it is done."""
         self._write(title)
         start, outcome = time.monotonic(), "stopped after "
         done, shown = threading.Event(), threading.Event()

@@ -1,9 +1,9 @@
-"""Question -> request: every wording a model ever sees, in our own words, one function a stage.
+"""Question -> request: all prompts, in our own words, one function for each stage.
 
 All methods share these, so that a difference between methods is never a difference in wording.
-METHOD section 2: zero-shot chain of thought, no system prompt, and a fixed last line:
+docs/method.md 2: zero-shot chain of thought, no system prompt, and a fixed last line:
 `The answer is (X)` for choices, `The answer is \\boxed{X}` otherwise. An expert that has worked examples
-gets them as earlier turns, and the instruction of `solve` is left out: the examples show the form.
+gets them as earlier turns, without the instruction of `solve`: the examples show the form.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ CONFIDENCE_LINE = "Confidence: a number from 0 to 1"
 
 
 def answer_line(question: Question) -> str:
-    """The last line that is asked for."""
+    """The last line that the prompt asks for."""
     return CHOICE_LINE if question.kind == "choice" else "The answer is \\boxed{X}"
 
 
 def statement(question: Question) -> str:
-    """The question with its lettered choices, one a line."""
+    """The question with its lettered choices, one per line."""
     choices = [f"({letter}) {text}" for letter, text in zip(ascii_uppercase, question.choices, strict=False)]
     return "\n".join([question.text.strip(), *choices])
 
@@ -36,7 +36,7 @@ def numbered(solutions: Sequence[str]) -> str:
 
 
 def solve(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Request:
-    """Zero-shot chain of thought (METHOD 1.2)."""
+    """Zero-shot chain of thought (docs/method.md 1.2)."""
     ask = "" if expert.examples else f"\n\nThink step by step. End with the line: {answer_line(question)}"
     if expert.conventions.prompt_wrapped_twice and question.split == "test":
         ask += ask
@@ -44,7 +44,7 @@ def solve(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> 
 
 
 def keywords(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Request:
-    """Ask for the question's core skills (METHOD 1.1)."""
+    """Ask for the question's core skills (docs/method.md 1.1)."""
     ask = "\n\nDo not solve this. Name the 2 to 5 skills that it takes, as short keywords: Keywords: a, b, c"
     ask = "" if expert.examples else ask
     return _request("keywords", question, expert, statement(question) + ask, seed=seed, sample=sample)
@@ -53,7 +53,7 @@ def keywords(question: Question, expert: Expert, *, seed: int, sample: int = 0) 
 def aggregate(
     question: Question, expert: Expert, solutions: Sequence[str], *, seed: int, sample: int = 0
 ) -> Request:
-    """Turn several chains of thought into one answer (METHOD 1.7); also MoA's and Fusion-of-N's last call."""
+    """Turn several chains of thought into one answer (docs/method.md 1.7); also MoA's and Fusion-of-N's."""
     ask = "Some solutions may be wrong. Decide what is right and give the final solution."
     last_line = CHOICE_LINE if expert.conventions.letter_asked_of_aggregator else ""
     return _discuss(
@@ -64,7 +64,7 @@ def aggregate(
 def revise(
     question: Question, expert: Expert, own: str, others: Sequence[str], *, seed: int, sample: int = 0
 ) -> Request:
-    """Answer again with the other agents' solutions in view (debate). One's own stands first."""
+    """Answer again after seeing the other agents' solutions (debate); the expert's own comes first."""
     ask = "Solution [1] is yours. Compare it with the others and solve the question again."
     return _discuss("revise", question, expert, [own, *others], ask, seed=seed, sample=sample)
 
@@ -72,7 +72,7 @@ def revise(
 def propose(
     question: Question, expert: Expert, solutions: Sequence[str], *, seed: int, sample: int = 0
 ) -> Request:
-    """A later layer of Mixture-of-Agents: answer with the previous layer's answers in view."""
+    """A later layer of Mixture-of-Agents: answer after seeing the previous layer's answers."""
     ask = "These solutions are from others. Use what is right in them and solve the question."
     return _discuss("propose", question, expert, solutions, ask, seed=seed, sample=sample)
 
@@ -89,7 +89,7 @@ def feedback(question: Question, expert: Expert, draft: str, *, seed: int, sampl
 def refine(
     question: Question, expert: Expert, draft: str, criticism: str, *, seed: int, sample: int = 0
 ) -> Request:
-    """Self-Refine: answer again with the criticism of the draft."""
+    """Self-Refine: answer again after reading the criticism of the draft."""
     ask = f"Criticism of solution [1]: {criticism.strip()}\nSolve the question again."
     return _discuss("refine", question, expert, [draft], ask, seed=seed, sample=sample)
 

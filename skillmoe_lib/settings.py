@@ -1,8 +1,8 @@
-"""YAML files that people write (pools, benchmarks, worked examples): read strictly, told in one line.
+"""YAML files that people write (pools, benchmarks, worked examples): read strictly, errors of one line.
 
-A file says what it says once: a key that stands twice is refused, and nothing is turned into another
-type in silence (YAML reads `No` as false, `1e-3` as text and `2020-01-01` as a date). The keys of a file
-are a pydantic model that inherits from `Settings`; every error reads FILE: key: what is allowed; got what.
+A key that occurs twice is refused, and no value is silently converted to another type (YAML reads `No` as
+false, `1e-3` as text and `2020-01-01` as a date). The keys of a file are a pydantic model that inherits from
+`Settings`; every error reads FILE: key: what is allowed; got what.
 """
 
 import json
@@ -50,7 +50,7 @@ class Settings(BaseModel):
 
 
 def told_as(allowed: str) -> WrapValidator:
-    """Part of an annotated type: whatever is wrong with a value, people are told what is allowed."""
+    """Part of an annotated type: whatever is wrong with a value, the error says what is allowed."""
 
     def check(value: Any, handler: Callable[[Any], Any], _: ValidationInfo) -> Any:
         try:
@@ -73,16 +73,16 @@ WholeNumber = Annotated[int, Field(ge=0), told_as("a whole number of at least 0"
 
 
 class _OnceOnly(yaml.SafeLoader):
-    """The safe loader, where a key that stands twice is an error."""
+    """The safe loader, with an error for a key that occurs twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """As the safe loader does, after a look at the keys as they stand."""
+        """As the safe loader does, after checking the keys for repeats."""
         seen: set[Any] = set()
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = (key_node.tag, key_node.value) if isinstance(key_node, yaml.ScalarNode) else id(key_node)
             if key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key_node.value!r} stands twice", problem_mark=key_node.start_mark
+                    problem=f"the key {key_node.value!r} occurs twice", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -94,7 +94,7 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     SkillmoeError
-        Where the file cannot be read, is no UTF-8 or no YAML, or has a key twice; names the line.
+        If the file cannot be read, is not UTF-8 or not YAML, or has a key twice; names the line.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_OnceOnly)  # noqa: S506 - a safe loader
@@ -102,7 +102,7 @@ def read_yaml(path: Path) -> Any:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         reason = " ".join(filter(None, (error.context, error.problem))) + line
         if "'\\t'" in reason:
-            reason = f"a tab stands where YAML allows spaces only{line}"
+            reason = f"a tab where YAML allows only spaces{line}"
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except OSError as error:
@@ -118,7 +118,7 @@ def checked(form: type[T], given: Any, where: str) -> T:
     Raises
     ------
     SkillmoeError
-        For the first thing wrong; `where` (the file's name) opens the line.
+        For the first fault; the message begins with `where` (the file's name).
     """
     try:
         return TypeAdapter(form).validate_python(given, strict=True)
@@ -143,14 +143,14 @@ def checked(form: type[T], given: Any, where: str) -> T:
 
 
 def _place(where: str, way: list[Any]) -> str:
-    """`toy.yaml: experts[2]: stop` for the keys on the way; entries of lists are counted from 1."""
+    """`toy.yaml: experts[2]: stop` for the keys that lead there; list entries count from 1."""
     for step in way:
         where += f"[{step + 1}]" if isinstance(step, int) else f": {step}" if step else ""
     return where
 
 
 def as_json(value: Any, where: str) -> str:
-    """A free mapping of a YAML file as JSON text; an error of one line where it holds a date or the like."""
+    """A free mapping of a YAML file as JSON text; a one-line error if it holds a date or the like."""
     try:
         return json.dumps(value)
     except (TypeError, ValueError) as error:

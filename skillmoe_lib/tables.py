@@ -1,7 +1,7 @@
-"""The nouns of the flow as tidy tables: one schema each, written atomically with provenance.
+"""The tables that pass between the steps: one schema each, written atomically with provenance.
 
 questions -> skills -> scores -> profiles -> routes -> results -> summary; generations and batches
-live in the `store`. Missing is null, never a guess. A derived table can be deleted and rebuilt.
+are in the `store`. Missing is null, never a guess. A derived table can be deleted and rebuilt.
 """
 
 import json
@@ -20,7 +20,7 @@ from skillmoe_lib.files import replace_file
 TEXT = "string"
 STATUSES = ["answered", "unparsed", "cut", "overflow", "not_run"]
 KINDS = ["choice", "math", "text"]
-#: Rows of Results that nobody could run: chosen by the test questions themselves.
+#: Rows of Results that are bounds, not methods: they choose by the right answers to the test questions.
 BOUNDS = ("dataset_oracle", "instance_oracle")
 
 
@@ -36,7 +36,7 @@ def _status() -> pa.Column:
     return _text(checks=pa.Check.isin(STATUSES))
 
 
-#: One row a question. `choices` and `checker` are JSON ("[]" and "{}" where there are none); `gold` is
+#: One row for each question. `choices` and `checker` are JSON ("[]" and "{}" if there are none); `gold` is
 #: the letter of the right choice for kind "choice", the answer itself otherwise.
 QUESTIONS = _schema(
     "questions",
@@ -66,7 +66,7 @@ SKILLS = _schema(
     },
     unique=["question_id", "skill", "matched_from"],
 )
-#: Graded single answers of experts. `answer` is null where none was found; `status` says why.
+#: Graded single answers of experts. `answer` is null if none was found; `status` says why.
 SCORES = _schema(
     "scores",
     {
@@ -81,7 +81,7 @@ SCORES = _schema(
     },
     unique=["question_id", "expert", "sample"],
 )
-#: METHOD 1.2: `score` = right minus wrong over the `n` validation questions that carry the skill.
+#: docs/method.md 1.2: `score` = right minus wrong over the `n` validation questions that carry the skill.
 PROFILES = _schema(
     "profiles",
     {
@@ -92,7 +92,7 @@ PROFILES = _schema(
     },
     unique=["expert", "skill"],
 )
-#: Who answers what: `slot` counts from 0; `suitability` and `probability` are the router's at the draw.
+#: Which experts answer a question: `slot` counts from 0; `suitability` and `probability` as they were drawn.
 ROUTES = _schema(
     "routes",
     {
@@ -106,8 +106,8 @@ ROUTES = _schema(
     },
     unique=["method", "seed", "question_id", "slot"],
 )
-#: One row a method, seed and question. Cost columns are those of the method run by itself, keyword calls
-#: not among them (docs/cost.md); null where a request was not run. A `status` other than "not_run" counts:
+#: One row for each method, seed and question. Costs are those of the method run by itself, without keyword
+#: calls (docs/cost.md); null if a request was not run. A `status` other than "not_run" counts:
 #: unparsed, cut and overflow (a prompt that does not fit the model) are wrong answers.
 RESULTS = _schema(
     "results",
@@ -126,7 +126,7 @@ RESULTS = _schema(
     },
     unique=["method", "benchmark", "seed", "question_id"],
 )
-#: Every request that a method used, in the order asked; `round` counts from 0 what it asked at a time.
+#: Every request that a method used, in the order asked; `round` counts its turns from 0.
 USED = _schema(
     "used",
     {
@@ -149,7 +149,7 @@ SUMMARY_COLUMNS = [
 def check(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
     """The frame with the schema's columns, order and types; a `SkillmoeError` of one line otherwise."""
     for name, column in schema.columns.items():
-        # Before types are coerced: a null among truth values would turn into True.
+        # Before types are coerced: a null among booleans would turn into True.
         if not column.nullable and name in frame and frame[name].isna().any():
             raise SkillmoeError(f"table {schema.name!r} does not fit its schema: column {name!r} has nulls")
     try:

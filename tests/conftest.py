@@ -1,4 +1,4 @@
-"""What all tests share: few threads, no hub, no window, reproducible examples, and versions in the header."""
+"""Settings of all tests: few threads, no hub, no window, reproducible examples, versions in the header."""
 
 import os
 from importlib.metadata import PackageNotFoundError, version

@@ -1,4 +1,4 @@
-"""A request's id holds everything that can change the text, and nothing else."""
+"""A request's id depends on everything that can change the text, and on nothing else."""
 
 import hashlib
 from dataclasses import fields, replace

@@ -1,4 +1,4 @@
-"""Pins against a small hub of our own on loopback, through huggingface_hub itself."""
+"""Pins against a small local hub, through huggingface_hub itself."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The wheel with its data, the console command, and `make setup` with the Pythons at hand."""
+"""The wheel with its data, the console command, and `make setup` with the Pythons available."""
 
 import json
 import os

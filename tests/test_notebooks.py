@@ -1,7 +1,7 @@
-"""Every notebook, executed small by the command that people use, and the tables that it writes.
+"""Every notebook, executed at a small size by the command that people use, and the tables that it writes.
 
-They run in a project of their own in a temporary folder, with the scripted engine: its texts have the
-right form and no sense, so what is checked is that tables are whole and agree, never how good anything is.
+They run in a separate project in a temporary folder, with the scripted engine: its texts have the right form
+but no meaning, so the tests check that tables are complete and agree, never how good anything is.
 """
 
 import json

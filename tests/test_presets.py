@@ -1,4 +1,4 @@
-"""Every difference between the paper, its released code and ours is a switch that changes what is done."""
+"""Every difference between the paper, its released code and ours is a switch that has an effect."""
 
 from dataclasses import fields, replace
 

@@ -104,7 +104,7 @@ def test_worked_examples_come_first_and_replace_the_instruction():
         ("user", "Spell hello backward."),
     ]
     assert scenes.shown_to(prompts.keywords(TEXT, taught, seed=0)) == "Spell hello backward."
-    # What is not solving has no example to show its form, so it is said in words.
+    # Only solving has examples that show the form; everything else describes it in words.
     for stage in ("aggregate", "feedback", "pick", "reconcile", "solve_with_confidence"):
         assert scenes.shown_to(stages(TEXT, taught)[stage]) == scenes.shown_to(stages(TEXT, ANN)[stage])
 

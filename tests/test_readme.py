@@ -1,4 +1,4 @@
-"""Every fenced block of README is tried: commands parse, YAML loads, Python runs."""
+"""Every fenced block of README is tested: commands parse, YAML loads, Python runs."""
 
 import re
 import shlex

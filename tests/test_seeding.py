@@ -1,4 +1,4 @@
-"""Seeds depend on their parts alone: not on the process, the order of draws or numpy's global state."""
+"""Seeds depend only on their parts: not on the process, the order of draws or numpy's global state."""
 
 import os
 import subprocess

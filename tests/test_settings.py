@@ -1,4 +1,4 @@
-"""YAML files: read strictly, and every slip told in one line with the place, the allowed and the given."""
+"""YAML files: read strictly; every mistake gives one line with the place, the allowed and the given."""
 
 from pathlib import Path
 from typing import Literal
@@ -29,9 +29,9 @@ def one_line(error: pytest.ExceptionInfo[SkillmoeError]) -> str:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a: 1\nb: 2\na: 3", "the key 'a' stands twice (line 3)"),
-        ("x:\n  - {b: 1, b: 2}", "the key 'b' stands twice (line 2)"),
-        ("a:\n\tb: 1", "a tab stands where YAML allows spaces only (line 2)"),
+        ("a: 1\nb: 2\na: 3", "the key 'a' occurs twice (line 3)"),
+        ("x:\n  - {b: 1, b: 2}", "the key 'b' occurs twice (line 2)"),
+        ("a:\n\tb: 1", "a tab where YAML allows only spaces (line 2)"),
         ("a: [", "(line 1)"),
         ("a: 1\n---\na: 2", "expected a single document"),
         ("a: 2020-13-45", "month must be in 1..12"),

@@ -1,4 +1,4 @@
-"""Tables: what does not fit the schema is refused in one line; what is written is whole or not there."""
+"""Tables: frames that do not fit a schema are refused in one line; files are written whole or not at all."""
 
 import errno
 

@@ -1,7 +1,7 @@
 """A small world: eight validation and eight test questions, and experts whose skill is known.
 
-ann knows sums and bob logic, each nothing else; cid knows the even questions of both; dee knows nothing,
-but reads others well: shown a right solution, she takes it, where all others take the first they see.
+ann knows only sums and bob only logic; cid knows the even questions of both; dee knows nothing, but reads
+others well: if she is shown a right solution she takes it, while all others take the first they see.
 """
 
 import pandas as pd

@@ -1,4 +1,4 @@
-"""From several chains of thought to one answer (METHOD 1.7 and 1.8).
+"""From several chains of thought to one answer (docs/method.md 1.7 and 1.8).
 
 `votes` counts answers; `aggregator` builds the test by which the aggregator is chosen.
 """

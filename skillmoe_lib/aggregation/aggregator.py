@@ -1,4 +1,4 @@
-"""Choosing the aggregator: a test made of validation answers (METHOD 1.8).
+"""Choosing the aggregator: a test made of validation answers (docs/method.md 1.8).
 
 The aggregator is the expert that most often finds the right answer among one right and two wrong chains.
 """
@@ -19,7 +19,7 @@ N_RIGHT, N_WRONG = 1, 2
 
 
 class Item(NamedTuple):
-    """A test of an aggregator: a validation question with one right and two wrong chains, shuffled."""
+    """A test item for aggregators: a validation question with one right and two wrong chains, shuffled."""
 
     question: Question
     chains: tuple[str, ...]
@@ -36,8 +36,8 @@ def make_items(
 ) -> tuple[list[Item], int]:
     """The items that these validation answers allow, and the number of questions that allow none.
 
-    `generations` and `correct` are question_id -> expert -> value. A chain that shows nothing is not used.
-    With `whole_texts` (the released code) chains are shown as generated, think text and all, empty ones too.
+    `generations` and `correct` are question_id -> expert -> value. A chain without visible text is not used.
+    With `whole_texts` (the released code) chains are shown as generated, with think text, empty ones too.
     """
     made = []
     for question in questions:
@@ -56,10 +56,10 @@ def make_items(
 
 
 def examine_candidate(item: Item, aggregator: Expert, *, seed: int) -> Program:
-    """Let a candidate aggregate an item, with the prompt that is in use.
+    """Let a candidate aggregate an item, with the prompt that is used on test.
 
-    The first round is empty: what models wrote is in this prompt, so where it is too long for a candidate
-    that is the candidate's mistake ("overflow"), and no reason to refuse them all (see `schedule.run`).
+    The first round is empty, because this prompt contains generated text: if it is too long for one
+    candidate, that item counts against this candidate ("overflow") and the run goes on (see `schedule.run`).
     """
     yield []
     (generation,) = yield [prompts.aggregate(item.question, aggregator, item.chains, seed=seed)]
@@ -68,7 +68,7 @@ def examine_candidate(item: Item, aggregator: Expert, *, seed: int) -> Program:
 
 def best_candidate(examined: pd.DataFrame) -> str:
     """The most accurate candidate of a frame with columns expert, status, correct; ties go to the first by
-    name. What was not run does not count; a prompt that did not fit a candidate is its mistake."""
+    name. What was not run does not count; a prompt that did not fit a candidate counts as wrong."""
     ran = examined[examined["status"] != "not_run"]
     accuracy = ran.groupby("expert")["correct"].mean().sort_index()
     return str(accuracy.idxmax())

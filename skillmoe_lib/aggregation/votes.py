@@ -1,6 +1,6 @@
-"""Votes: what an expert answered, what others are shown of it, and which answer has the most votes.
+"""Votes: what an expert answered, which part of its text others see, and which answer has the most votes.
 
-METHOD 1.7: only the text after the last `</think>` is shown.
+docs/method.md 1.7: only the text after the last `</think>` is shown.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from skillmoe_lib.questions.benchmark import Question
 
 
 def read_answer(question: Question, expert: Expert, generation: Generation) -> Answer:
-    """The answer in what this expert wrote."""
+    """The answer in the text that this expert wrote."""
     plain, conventions = expert.model.template == "plain", expert.conventions
     return answers.read(
         question,
@@ -27,7 +27,7 @@ def read_answer(question: Question, expert: Expert, generation: Generation) -> A
 
 
 def visible_text(expert: Expert, generation: Generation) -> str:
-    """What others are shown of it: no think text, no run-on; "" where nothing is left."""
+    """The part that others see: no think text, no further question; "" if nothing is left."""
     text = answers.strip_think(generation.text, reasoning=expert.reasoning) or ""
     if not text and expert.conventions.cut_thinking_shown:
         text = generation.text
@@ -35,15 +35,15 @@ def visible_text(expert: Expert, generation: Generation) -> str:
 
 
 def vote(question: Question, ballots: Sequence[Answer], weights: Sequence[float] | None = None) -> Answer:
-    """The answer with the most (weight of) votes; a tie goes to the one that was given first.
+    """The answer with the most votes (or weight); a tie goes to the one that was given first.
 
-    This is the one rule for ties in the project: the order is that of `ballots`, which callers give in slot
-    order (of complexity-based voting: the longest chain first). What counts recorded answers without
-    calling this follows it (`routing.committee`, `studies.routers`).
+    This is the project's only rule for ties: the order is that of `ballots`, which callers give in slot
+    order (complexity-based voting: the longest chain first). Code that counts recorded answers without
+    calling this follows the same rule (`routing.committee`, `studies.routers`).
 
-    Ballots with the same answer, by the notion that grading has, vote together, and the first of them is
+    Ballots with the same answer, by the definition that grading uses, vote together, and the first of them is
     returned. Ballots without an answer do not vote. If none has one, the status is that of the first
-    ballot that was run: a vote counts as not run only where no ballot was.
+    ballot that was run: a vote counts as not run only if no ballot was run.
     """
     weighed = list(zip(ballots, weights or [1.0] * len(ballots), strict=True))
     given = [(ballot, weight) for ballot, weight in weighed if ballot.value is not None]

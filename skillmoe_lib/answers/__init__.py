@@ -1,8 +1,8 @@
 """From a generated text to an answer, and whether it is right.
 
-`extraction` finds the answer in a text; `equivalence` says when two answers are the same (`notation` reads
-numbers and takes layout off, `math_process` runs math-verify where it can be stopped); `grading` compares
-answers with gold.
+`extraction` finds the answer in a text; `equivalence` decides whether two answers are the same (`notation`
+reads numbers and removes layout, `math_process` runs math-verify in a process that can be stopped);
+`grading` compares answers with gold.
 """
 
 from skillmoe_lib.answers.equivalence import canonical, equivalent, equivalent_many, first_equal

@@ -1,11 +1,11 @@
-r"""When two answers are the same: one notion, which votes and grading share.
+r"""Whether two answers are the same: one definition, shared by votes and grading.
 
-Letters and words are compared as they are written, layout aside (`notation.plain_text`). Mathematics is read
-by `notation.mathematics`; numbers are compared exactly, and what remains by math-verify (Hugging Face) in
-a process of its own.
+Letters and words are compared as written, apart from layout (`notation.plain_text`). Mathematics is read
+by `notation.mathematics`; numbers are compared exactly, and everything else by math-verify (Hugging Face) in
+a separate process.
 
-The released code compares with gold and answer swapped and reads every exception as wrong; here the order
-does not matter, and what could not be compared is not equal either, but is counted in a warning.
+The released code compares with gold and answer swapped and counts every exception as wrong. Here the order
+does not matter; pairs that could not be compared are not equal either, but a warning counts them.
 """
 
 import atexit
@@ -16,7 +16,7 @@ from fractions import Fraction
 from skillmoe_lib.answers.math_process import MathProcess
 from skillmoe_lib.answers.notation import Mathematics, mathematics, plain_text
 
-#: A rounded decimal equals what it was rounded from: at most this far apart, and in relation to their size.
+#: A rounded decimal equals the number it was rounded from: largest absolute and relative distance.
 TOLERANCE = 1e-6
 
 
@@ -39,7 +39,7 @@ def canonical(question_kind: str, value: str) -> str:
 
 
 def first_equal(question_kind: str, values: Sequence[str]) -> list[int]:
-    """For each answer, the position of the first one that is the same: equal positions, one group."""
+    """For each answer, the position of the first one that is the same; equal positions form a group."""
     keys = [canonical(question_kind, value) for value in values]
     places = {key: keys.index(key) for key in dict.fromkeys(keys)}
     if question_kind == "math" and len(places) > 1:
@@ -47,7 +47,7 @@ def first_equal(question_kind: str, values: Sequence[str]) -> list[int]:
         pairs = [(i, j) for n, j in enumerate(firsts) for i in firsts[:n]]
         equal = equivalent_many([(values[i], values[j]) for i, j in pairs])
         for (i, j), same in zip(pairs, equal, strict=True):
-            # Only what is itself first of its group takes others in; the earliest group wins.
+            # Only the first of a group takes others in; the earliest group wins.
             if same and places[keys[j]] == j and places[keys[i]] == i:
                 places[keys[j]] = i
     return [places[key] for key in keys]
@@ -59,12 +59,12 @@ def equivalent(*, gold: str, answer: str, timeout_s: float = 5.0) -> bool:
 
 
 def equivalent_many(pairs: Sequence[tuple[str, str]], *, timeout_s: float = 5.0) -> list[bool]:
-    """Compare pairs of mathematical answers, each at most `timeout_s` seconds; equal pairs only once.
+    """Compare pairs of mathematical answers, each for at most `timeout_s` seconds; equal pairs only once.
 
     Warns
     -----
     ComparisonWarning
-        How many pairs ran out of time or failed; they are given as not equivalent.
+        How many pairs ran out of time or failed; they count as not equivalent.
     """
     outcomes: dict[tuple[str, str], bool | str] = {}
     for gold, answer in pairs:
@@ -83,14 +83,14 @@ def equivalent_many(pairs: Sequence[tuple[str, str]], *, timeout_s: float = 5.0)
 def equal_as_released(pairs: Sequence[tuple[str, str]], *, timeout_s: float = 5.0) -> list[bool]:
     """Compare (gold, answer) pairs as the released code does (docs/method.md 1.9).
 
-    That is math-verify alone, with gold and answer swapped; what cannot be compared is wrong without a word.
+    That is math-verify alone, with gold and answer swapped; what cannot be compared is wrong, uncounted.
     """
     outcomes = {pair: _PROCESS.compare(*pair, timeout_s, released=True) for pair in set(pairs)}
     return [outcomes[pair] is True for pair in pairs]
 
 
 def _compare(one: Mathematics, other: Mathematics, timeout_s: float) -> bool | str:
-    """True, False, or in words why the two could not be compared."""
+    """Whether they are equal, or the reason why they could not be compared."""
     if one.key == other.key:
         return True
     if one.is_opaque or other.is_opaque:
@@ -113,7 +113,7 @@ def _words(answer: Mathematics) -> list[str]:
 
 
 def _equal_numbers(one: Mathematics, other: Mathematics, x: Fraction, y: Fraction) -> bool:
-    """Exactly, or as far as a decimal is rounded; 50% is 1/2, and 50 where the sign was left out."""
+    """Equal exactly, or within the rounding of a decimal; 50% is 1/2, and 50 if the sign was left out."""
     if one.is_percent != other.is_percent:
         percent, number = (x, y) if one.is_percent else (y, x)
         return number in (percent / 100, percent)
@@ -123,7 +123,7 @@ def _equal_numbers(one: Mathematics, other: Mathematics, x: Fraction, y: Fractio
     return rounded and distance < TOLERANCE and distance < 2 * TOLERANCE * largest
 
 
-#: What math-verify found, for the votes that ask again and again.
+#: Results of math-verify, because votes compare the same pairs again and again.
 _KNOWN: dict[tuple[str, str], bool] = {}
 _PROCESS = MathProcess()
 atexit.register(_PROCESS.stop)

@@ -1,20 +1,20 @@
 r"""Reading an answer out of a generation, and grading it.
 
-Prompts ask for a fixed last line (METHOD section 2). The strict rule, the last "answer is (X)", comes
-first; then named fallbacks, in the order of `CHOICE_RULES` and `TEXT_RULES`; where none applies the
+Prompts ask for a fixed last line (docs/method.md 2). The strict rule, the last "answer is (X)", comes
+first; then named fallbacks, in the order of `CHOICE_RULES` and `TEXT_RULES`; if none applies the
 answer is null, never a guess. A rule reads its *last* statement only: if that names a letter beyond the
-choices there is no answer, and an earlier one is not put in its place. "The answer is (A) and (B)" is
-read as its X, A, under the rule's other name `SEVERAL`; fallbacks give null there.
-`Answer.extractor` names the rule, so that `studies.extraction` can show how much depends on it.
+choices there is no answer, and no earlier statement replaces it. "The answer is (A) and (B)" is
+read as A, under the rule's other name `SEVERAL`; fallbacks give null for such a text.
+`Answer.extractor` names the rule, so that `studies/extraction.py` can show how much depends on it.
 
-What is no statement is passed over: one that is denied, doubted or somebody else's ("Answer: B? No",
-"(A), which is wrong", "the student's answer is (A)"), the prompt's own "(X)", an empty box, and what the
-model wrote in a block of thinking. A bare letter is read only where what follows cannot belong to it: "A
-because", "A." and "A - Paris", not "A person", "B cells" or "C = 5"; the rule is one for all letters, so that
-A, also an English word, is read as often as B.
+Statements are ignored if they are denied, doubted or attributed to others ("Answer: B? No",
+"(A), which is wrong", "the student's answer is (A)"); so are the prompt's own "(X)", an empty box, and the
+text of a think block. A bare letter is read only if what follows cannot belong to it: "A because", "A." and
+"A - Paris", not "A person", "B cells" or "C = 5". The rule is the same for all letters, so that A, which is
+also an English word, is read as often as B.
 
 The released code (March 2025) reads a letter anywhere in the text instead; `extract_released` keeps
-that for comparison. It also hands a reasoning model's unfinished `<think>` block on as an answer;
+that for comparison. It also passes on a reasoning model's unfinished `<think>` block as an answer;
 `strip_think` does not.
 """
 
@@ -28,17 +28,17 @@ from skillmoe_lib.answers.notation import plain_text
 from skillmoe_lib.generation import Generation
 from skillmoe_lib.questions.benchmark import Question
 
-#: The rule "the last 'answer is (X)'", and the name it goes by where it found "(X) and (Y)".
+#: The rule "the last 'answer is (X)'", and its other name, used where it found "(X) and (Y)".
 STRICT = "answer_is"
 SEVERAL = "first_of_several"
 
 
-#: The longest answer in words that is read.
+#: The longest answer in words that is accepted.
 MAX_CHARS = 4000
 
 
 class Answer(NamedTuple):
-    """What was read from a generation.
+    """The answer read from a generation.
 
     `value` is null unless `status` is "answered"; the other statuses say why: "unparsed" (ended without
     an answer), "cut" (stopped by the token limit before one), "overflow" (the prompt left no room),
@@ -51,14 +51,14 @@ class Answer(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An answer and the rule that found it; both null where none did."""
+    """An answer and the rule that found it; both null if none did."""
 
     value: str | None = None
     rule: str | None = None
 
 
-# Repetitions are bounded here and below, so that a degenerate text (thousands of spaces) costs no more than
-# another.
+# Repetitions are bounded here and below, so that a degenerate text (thousands of spaces) is read as fast as
+# any other.
 _STYLE = (
     r"\\(?:f?box(?:ed)?|framebox|text\w{0,6}|math(?!bb|cal)\w{2,6}|mbox|bf|rm|it|displaystyle|underline|[lL]arge)"
     r"(?![a-z])"
@@ -67,7 +67,7 @@ _STYLE = (
 _OPEN = rf"(?:[\s*_`\"'$:{{\[]|\\[(\[]|{_STYLE}\s{{0,3}}\{{?){{0,20}}"
 _NOUN = rf"(?:(?:the\s)?(?i:option|choice|letter|statement|answer)(?![a-z]))?{_OPEN}"
 _CLOSE = r"[)\]}*_`\"'$]{0,6}"
-# What must follow a bare capital: an end, or a word that cannot go on with it as "cells" with "B".
+# What must follow a bare capital: an end, or a word that cannot continue it as "cells" continues "B".
 _WORDS_AFTER = (
     r"(?:because|since|as|and|or|which|whose|if|when|where|while|for|from|with|without|by|based|due|given|in|on"
     r"|at|here|is|are|but|not|that|so|only|according|per|after|under|among|rather|thus|hence|therefore)\b"
@@ -76,7 +76,7 @@ _END = (
     rf"(?={_CLOSE}[ \t]{{0,9}}(?:[.,;:!)\]}}$\n…–—→&`\"]|\*\*|\\[)\]\\]|\\text|\Z|<[|/]|-{{1,2}}[ >])"
     rf"|[*_'](?![\w(|\\])|{_CLOSE}[ \t]{{1,9}}(?:\(|{_WORDS_AFTER}))"
 )
-# "(b)", "( **B** )"; a bare capital; a bare small letter only where the line or the clause ends.
+# "(b)", "( **B** )"; a bare capital; a bare small letter only at the end of a line or clause.
 _LETTER = (
     rf"{_OPEN}(?:\(\s?[*_`\"']{{0,3}}[A-Za-z][*_`\"']{{0,3}}\s?\)|\(?[A-Z]{_END}"
     rf"|[a-z](?={_CLOSE}(?:[.,;:)](?!\w)|\n|\Z)))"
@@ -124,7 +124,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _LAYOUT = r"(?:[\s*`\"“'$:]|\\[(\[]){0,20}"
 _ANSWER_IS_BOX = re.compile(rf"(?i:{_IS}){_LAYOUT}\\f?(?:frame)?box(?:ed)?\s?\{{")
 _BLANK = re.compile(r"(?:[\s.…_?$*{}]|\\[lc]?dots\b|\\(?:text|q?quad)\b)*")
-#: What joins two boxes to one answer: "\boxed{1} and \boxed{2}".
+#: What joins two boxes into one answer: "\boxed{1} and \boxed{2}".
 _JOINS = re.compile(
     r"[\s$)\\]{0,9}(?:,\s{0,3}(?:and|or)?|;|and|or|\\text\{\s{0,3},?\s{0,3}(?:and|or)\s{0,3}\})[\s$(\\]{0,9}"
 )
@@ -132,7 +132,7 @@ _RUN_ON = re.compile(
     r"\n[#*\s]{0,9}(?:(?:Question|Problem|Exercise)[*\s]{0,3}\d{0,3}[*\s]{0,3}(?::|\Z)|Q\s?\d{0,3}\s?[:.]"
     r"|(?:User|Human):|<\|)"
 )
-# A statement is passed over after the first of these, and before the second.
+# A statement is ignored after the first of these, and before the second.
 _NOT_MINE = re.compile(
     r"(?:\b(?:his|her|their|someone's|(?:student|friend|teacher|classmate|user|author|model)(?:'s|s'))\s"
     r"(?:own\s|first\s|final\s)?|\b(?-i:[A-Z][a-z]{1,15})'s\s"
@@ -153,20 +153,20 @@ _THOUGHT = r"(?:think|thinking|thought|reasoning|scratchpad)>|\[{}THINK\]|<\|{}_
 _OPENED = re.compile("<" + _THOUGHT.format("", "begin"))
 _CLOSED = re.compile("</" + _THOUGHT.format("/", "end"))
 _TAGGED = re.compile(r"<answer>\s{0,9}([^<]{1,400}?)\s{0,9}</answer>", re.I)
-#: Marks that end a turn, where an engine leaves them in; HTML; typographic letters for plain ones.
+#: Marks that end a turn, if an engine leaves them in; HTML; typographic characters and their plain forms.
 _TURN_END = re.compile(r"</s>|<\|?(?:eot_id|im_end|end|endoftext|end_of_turn|eos|end_of_text)\|?>")
 _HTML = re.compile(r"</?(?:b|i|em|strong|u|code|span|p|mark)>|<br ?/?>")
 _PLAIN = str.maketrans(
     {"（": "(", "）": ")", "：": ":", "“": '"', "”": '"', "‘": "'", "’": "'", "\u00a0": " "}
 )
-# Stands where a cut text would go on: a letter, so that what ends there has no end of its own.
+# Put where a cut text would continue: a letter, so that an answer at the very end does not look complete.
 _GOES_ON = "ꙮ"
 
 
 def strip_think(text: str, *, reasoning: bool = False) -> str | None:
-    """What follows the last `</think>` (METHOD 1.7) or another mark that ends thinking; null if cut before.
+    """The text after the last `</think>` (docs/method.md 1.7) or similar mark; null if cut before it.
 
-    `reasoning`: the chat template opens the block, so that its text need not hold `<think>` itself.
+    `reasoning`: the chat template opens the block, so the text need not contain `<think>` itself.
     """
     closed = [match.end() for match in _CLOSED.finditer(text)]
     after = text[closed[-1] :] if closed else text
@@ -178,10 +178,10 @@ def strip_think(text: str, *, reasoning: bool = False) -> str | None:
 def first_turn(text: str) -> str:
     r"""The text up to where a model starts another question of its own ("\nQuestion:", "\n\nQ: ...").
 
-    A base model, asked plainly, does not stop after its answer: it writes the next question and
-    answers that too, and the *last* answer in the text is then to a question nobody asked. Chat models
-    end their turn themselves and may restate the question, so they are not cut. A run-on at the very
-    start, with nothing before it, is not cut either.
+    A base model without a chat template does not stop after its answer: it writes another question and
+    answers that too, and the *last* answer in the text then belongs to a question that was not asked. Chat
+    models end their turn themselves and may restate the question, so they are not cut. A new question at
+    the very start, with nothing before it, is not cut either.
     """
     for match in _RUN_ON.finditer(text):
         if before := text[: match.start()].strip():
@@ -190,7 +190,7 @@ def first_turn(text: str) -> str:
 
 
 def extract_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}`, braces balanced; null if that one is open.
+    r"""The content of the last `\boxed{...}`, braces balanced; null if it is not closed.
 
     Empty boxes do not count. Boxes joined by "and", "or" or a comma are one answer: "1, 2".
     """
@@ -243,7 +243,7 @@ def _own_words(text: str) -> str:
 
 
 def _passed_over(text: str, match: re.Match[str]) -> bool:
-    """Whether a statement is somebody else's, denied or in doubt."""
+    """Whether a statement is attributed to others, denied or in doubt."""
     return bool(
         _NOT_MINE.search(text[max(0, match.start() - 80) : match.start()]) or _DENIED.match(text, match.end())
     )
@@ -275,7 +275,7 @@ def _tagged_letters(text: str) -> list[str]:
 
 
 def _is_correct(text: str) -> list[str]:
-    """ "C is correct", where no other letter is called correct too."""
+    """ "C is correct", if no other letter is called correct too."""
     found = _statements(_IS_CORRECT)(text)
     return found if len({letter.strip("() ").upper() for letter in found}) == 1 else []
 
@@ -286,7 +286,7 @@ def _last_line(text: str) -> list[str]:
 
 
 def _labelled_line(text: str) -> list[str]:
-    """The last line is a choice with its own text, and no other line is: a list of choices is no answer."""
+    """The last line is a choice with its text, and no other line is: a list of choices is not an answer."""
     *lines, last = [line for line in text.split("\n") if line.strip()] or [""]
     match = _LABELLED.match(last)
     if match is None or any(_LABELLED.match(line) or line.lstrip().startswith("Q:") for line in lines):
@@ -332,17 +332,17 @@ def extract_choice(text: str, n_choices: int) -> str | None:
 
 
 def extract_released(text: str, n_choices: int) -> str | None:
-    """The released code's reading, for comparison: the last capital before a ")", else the last capital.
+    """As the released code reads, for comparison: the last capital before a ")", else the last capital.
 
-    "The answer is C. Options A) and B) are wrong." gives B. Its character class also takes "|", which
-    is no letter: null here.
+    "The answer is C. Options A) and B) are wrong." gives B. Its character class also matches "|", which
+    is not a letter: null here.
     """
     letters = ascii_uppercase[:n_choices]
     found = re.findall(rf"([{letters}|])\)", text) or re.findall(rf"[{letters}|]", text)
     return found[-1] if found and found[-1] != "|" else None
 
 
-# A full stop that ends no sentence, and words that begin one all the same.
+# A full stop that does not end a sentence, and words that begin one nevertheless.
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mrs?|Ms|Dr|St|Mt|Ft|Prof|Jr|Sr|No|vs|Rev|Gen|Capt)|(?:\A|[\s.])[A-Za-z]\.[A-Za-z])\Z"
 )
@@ -371,7 +371,7 @@ _LONE_VALUE = re.compile(
 
 
 def _line_at(text: str, position: int) -> str | None:
-    """What stands from there to the end of its line or sentence, without layout; null where nothing does."""
+    """The text from there to the end of its line or sentence, without layout; null if it is empty."""
     line = text[position : position + MAX_CHARS].partition("\n")[0]
     for stop in re.finditer(r"\.(?=[\s*_`\"')\]]|$)", line):
         before, after = line[: stop.start()], line[stop.end() :]
@@ -384,7 +384,7 @@ def _line_at(text: str, position: int) -> str | None:
 
 
 def _phrase(pattern: str) -> Callable[[str], str | None]:
-    """The phrase after the last `pattern` that states a value; where all only describe one, the last."""
+    """The phrase after the last `pattern` that states a value; if all only describe one, the last."""
     compiled = re.compile(rf"(?i:{pattern}){_LAYOUT}")
 
     def phrase(text: str) -> str | None:
@@ -414,7 +414,7 @@ def _hashes(text: str) -> str | None:
 
 
 def _lone_value(text: str) -> str | None:
-    """A text that is nothing but a number, or one thing in bold or in dollars."""
+    """A text that is only a number, or one phrase in bold or in dollar signs."""
     match = _LONE_VALUE.fullmatch(text.strip())
     return next((group.strip() for group in match.groups() if group), None) if match else None
 
@@ -462,16 +462,16 @@ def read(
     reasoning
         The expert writes a `<think>` block first; only what follows it is read.
     plain
-        The expert was asked without a chat template: only its `first_turn` is read.
+        The expert was prompted without a chat template: only its `first_turn` is read.
     extractor
-        How a choice's letter is found: by our "rules", or as "released" (`extract_released`).
+        How a choice's letter is found: by our "rules", or "released" (`extract_released`).
     cut_thinking
         Read a `<think>` block that never ended (as the released code does).
 
     Notes
     -----
-    In a text stopped by the token limit, an answer without an end of its own ("The answer is 12", which
-    might have become 125) is not one: the status is "cut".
+    In a text stopped by the token limit, an answer that may not be complete ("The answer is 12" could have
+    become 125) does not count: the status is "cut".
     """
     if generation.finish_reason in ("overflow", "not_run"):
         return Answer(None, generation.finish_reason)

@@ -21,7 +21,7 @@ def grade_many(
     """Grade answers, all mathematics in one batch; `equality` as in `presets.Conventions`.
 
     Choices by letter; mathematics by `equivalent_many`; text by its canonical form, or else by the
-    benchmark's own checker where the question has one.
+    benchmark's own checker if the question has one.
     """
     grades = [False] * len(pairs)
     mathematics: dict[int, tuple[str, str]] = {}

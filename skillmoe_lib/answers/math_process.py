@@ -1,10 +1,10 @@
-r"""A process of its own in which math-verify compares, so that it can be ended when it hangs.
+r"""A separate process in which math-verify compares answers, so that it can be ended when it hangs.
 
-math-verify (Hugging Face) cannot run in threads, and keeps its time limits by signals, which a long integer
-power never hears: `9^{9^{9^{9}}}` blocks its process for good. docs/decisions/0007-comparing-answers.md says
-why this is not a pool of a library. The file is both sides: imported, it is the caller's `MathProcess`; run
-as a script, which imports nothing of this package, it reads lines of JSON [gold, answer, as released?] and
-writes lines {"equal": bool} or {"error": str}.
+math-verify (Hugging Face) cannot run in threads, and enforces its time limits by signals, which do not
+interrupt a long integer power: `9^{9^{9^{9}}}` blocks its process for ever.
+docs/decisions/0007-comparing-answers.md says why no library's process pool is used. The file is both sides:
+imported, it is the caller's `MathProcess`; run as a script, which imports nothing of this package, it reads
+lines of JSON [gold, answer, as released?] and writes lines {"equal": bool} or {"error": str}.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ START_LIMIT_S = 120.0
 
 
 class MathProcess:
-    """The process that compares; started when first needed, and again after it was ended."""
+    """The process that compares; started when first needed, and restarted after it was ended."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -29,9 +29,9 @@ class MathProcess:
         self._lock = threading.Lock()
 
     def compare(self, gold: str, answer: str, timeout_s: float, *, released: bool = False) -> bool | str:
-        """True, False, or in words why the two could not be compared.
+        """Whether they are equal, or the reason why they could not be compared.
 
-        `released`: math-verify as it comes, with gold and answer swapped.
+        `released`: plain math-verify, with gold and answer swapped.
         """
         with self._lock:
             reply = self._ask(self._running(), json.dumps([gold, answer, released]), timeout_s)
@@ -50,7 +50,7 @@ class MathProcess:
                 encoding="utf-8",
                 env={**os.environ, "PYTHONUTF8": "1"},
             )
-            # A first comparison that loads what later ones need, outside their time limit.
+            # A first comparison loads what later ones need, outside their time limit.
             warm_up = json.dumps(["x^2+2x+1", "(x+1)^2", False])
             if "error" in (reply := self._ask(self._process, warm_up, START_LIMIT_S)):
                 raise RuntimeError(f"the process that compares answers does not start: {reply['error']}")
@@ -73,7 +73,7 @@ class MathProcess:
         finally:
             timer.cancel()
             timer.join()
-            # Also when interrupted: a late reply would be taken for the next one.
+            # Also when interrupted: a late reply would be read as the next one.
             if expired.is_set() or not reply:
                 self.stop()
         if expired.is_set():
@@ -95,7 +95,7 @@ def serve() -> None:
 
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-    # Units are off already (`notation`); here a variable would be one: "2t" would be 2.
+    # `notation` has removed units already; here a variable would be read as one: "2t" would be 2.
     latex = LatexExtractionConfig()
     latex = replace(latex, normalization_config=replace(latex.normalization_config, units=False))
     forms = [latex, ExprExtractionConfig()]
@@ -107,7 +107,7 @@ def serve() -> None:
     def equal(one: Sequence[Any], other: Sequence[Any]) -> bool:
         if one and other and _plainly_differ(one[0], other[0]):
             return False
-        # math-verify is not symmetric: it takes equations apart in the answer alone.
+        # math-verify is not symmetric: it splits equations only in the answer.
         settings: dict[str, Any] = {
             "timeout_seconds": None,
             "raise_on_error": True,
@@ -133,8 +133,8 @@ def serve() -> None:
 def _plainly_differ(one: Any, other: Any) -> bool:
     """Whether two SymPy values differ by their size, or one is a number and the other has variables.
 
-    math-verify takes tiny numbers for equal, as it rounds what is between them to nothing, and spends most of
-    its time on telling a number from a polynomial.
+    math-verify calls tiny numbers equal, because it rounds their difference to nothing, and spends most of
+    its time on comparing numbers with polynomials.
     """
     if any(str(value) in {"zoo", "nan"} for value in (one, other)):
         return True  # a ratio such as 12:00 read as a division by zero: no value to compare

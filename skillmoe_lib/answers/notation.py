@@ -1,9 +1,9 @@
-r"""How an answer is written, taken apart: layout, units and remarks go, the value stays.
+r"""Notation of answers: layout, units and remarks are removed, the value stays.
 
 Models write one value in many ways: `\text{Paris}`, `**Paris**` and "Paris."; "2 1/4", `2\frac14` and
-"2.25"; "$18", "18 USD" and "18 dollars". `plain_text` undoes the layout of words. `mathematics` reads what it
-can as a number, exactly, and prepares the rest for math-verify, which reads only LaTeX and drops what it
-does not know: for it "5 feet 7 inches" is 5, "1011_2" is 1011, and "live" is "evil", a product of letters.
+"2.25"; "$18", "18 USD" and "18 dollars". `plain_text` removes the layout of words. `mathematics` reads what
+it can as an exact number, and prepares the rest for math-verify, which reads only LaTeX and drops what it
+does not know: it reads "5 feet 7 inches" as 5, "1011_2" as 1011, and "live" as "evil", a product of letters.
 """
 
 import re
@@ -41,7 +41,7 @@ def _repeated(step: Callable[[str], str], text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """The text without marks that stand around the whole of it: `**x**`, `$x$`, "x", `{x}`."""
+    """The text without marks that enclose all of it: `**x**`, `$x$`, "x", `{x}`."""
     text = text.strip()
     for opening, closing in _ENCLOSING:
         inner = text[len(opening) : -len(closing)]
@@ -70,10 +70,10 @@ def plain_text(value: str) -> str:
 class Mathematics(NamedTuple):
     """A mathematical answer, read.
 
-    `latex` is what math-verify is given. `number` is the exact value of what is one number; of a percentage
-    it is the number before the sign (`is_percent`). `is_decimal`: written with a decimal point, so perhaps
-    rounded. `is_words`: no mathematics in it. `is_opaque`: math-verify would drop a part of it, so it equals
-    only what is written alike.
+    `latex` is passed to math-verify. `number` is the exact value if the answer is one number; for a
+    percentage it is the number before the sign (`is_percent`). `is_decimal`: written with a decimal point, so
+    perhaps rounded. `is_words`: no mathematics in it. `is_opaque`: math-verify would drop a part of it, so it
+    equals only answers written in the same way.
     """
 
     latex: str
@@ -85,7 +85,7 @@ class Mathematics(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Answers of one key are equal; equal answers may differ in their keys ("x+1", "1+x")."""
+        """Answers with the same key are equal; equal answers may have different keys ("x+1", "1+x")."""
         if self.number is not None:
             return f"{self.number}%" if self.is_percent else str(self.number)
         return " ".join(self.latex.casefold().split()) if self.is_words else re.sub(r"\s+", "", self.latex)
@@ -108,7 +108,7 @@ _ROOT = re.compile(
 )
 _GREEK = re.compile("[α-ρσ-ωΓΔΘΛΞΠΣΦΨΩ]")
 
-# A number. Digits are bounded: int() and Fraction() of a degenerate text must cost nothing.
+# A number. The number of digits is bounded: int() and Fraction() of a degenerate text must be fast.
 _DIGITS = r"(?:\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,3}(?: \d{3}){1,20}(?!\d)|\d{1,60})"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d{{0,60}})?|\.\d{{1,60}})"
 _TIMES_TEN = r"(?:[eE]|\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*)\{?\s*([+-]?\d{1,3})(?!\d)\}?"
@@ -152,7 +152,7 @@ def _scientific(match: re.Match[str]) -> Fraction:
     return _decimal(match[1]) * Fraction(10) ** int(match[2])
 
 
-#: Ways to write a number, in the order tried, each with its reader; null from a reader: not this way.
+#: Ways to write a number, in the order tried, each with its reader; a reader returns null if it does not fit.
 _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Fraction | None]], ...] = (
     (re.compile(_BASE), _in_base),
     (re.compile(_REPEATING), _repeating),
@@ -175,8 +175,8 @@ _BEFORE = re.compile(
     rf"(?:\s|=|\\approx|\\sim|~|(?i:approximately|about|roughly|around|nearly|approx\.?|exactly)\s|{_CURRENCY}"
     r"|[+-](?=[^+-]))*"
 )
-# What may follow a number without changing it. A unit is words with their powers and strokes; the words
-# listed here go on with the value instead ("5 or 6", "5 mod 7", "5 squared").
+# What may follow a number without changing it. A unit is words with powers and slashes; the words
+# listed here continue the value instead ("5 or 6", "5 mod 7", "5 squared").
 _NO_UNIT = (
     r"(?:and|or|not|p?mod|remainder|rem|times|plus|minus|to|through|over|by|of|is|are|if|then|base|less|more"
     r"|pi|sqrt|sin|cos|tan|cot|ln|log|exp|infinity|inf|squared|cubed|factorial|choose|half|halves|thirds?"
@@ -190,7 +190,7 @@ _UNIT = (
     rf"(?:\^\s?\{{?\\circ\s?\}}?\s*[CFK]?(?![A-Za-z])|{_CURRENCY}|(?:{_WORD}|{_LETTER})"
     rf"(?:(?:\s?/\s?|\s?\\cdot\s?|\*|[ -]| of (?:an? |the )?)(?:{_WORD}|{_LETTER})){{0,7}})"
 )
-# A remark says why, in other words, or what the answer is not.
+# A remark gives a reason, repeats the answer in other words, or says what it is not.
 _REMARK = (
     r"(?:[,;(]?\s*(?:and |but )?not\b.*|[,;]?\s*(?:because|since|rather than|instead of)\b.*"
     r"|[,;]\s*(?:as|which|so|hence|thus)\b.*|\((?!\s*p?mod)[^()\d\\=<>+*/^]{3,60}\))"
@@ -240,7 +240,7 @@ def mathematics(value: str) -> Mathematics:
 
 
 def _tidy(value: str) -> str:
-    """LaTeX for the signs of unicode, without the marks around the whole and the layout between digits."""
+    """LaTeX for Unicode symbols, without enclosing marks and without layout between digits."""
     text = _SUPERSCRIPTS.sub(
         lambda m: f"^{{{unicodedata.normalize('NFKC', m[0])}}}", value.translate(_QUOTES)
     )
@@ -297,7 +297,7 @@ def _read_number(flat: str) -> Mathematics | None:
 
 
 def _for_math_verify(latex: str) -> str:
-    """What math-verify reads rightly: no units, no currency, functions and roots as LaTeX commands."""
+    """What math-verify reads correctly: no units, no currency, functions and roots as LaTeX commands."""
     text = re.sub(r"[,;(]\s*(?:and |but )?not\b.*\Z|(?<=\S) (?:and |but )not\b.*\Z", "", latex)
     text = re.sub(
         r"(?<!\\)\bexp\s*\(([^()]*)\)|\\exp\s*\(([^()]*)\)", lambda m: f"e^{{{m[1] or m[2]}}}", text
@@ -308,7 +308,7 @@ def _for_math_verify(latex: str) -> str:
     )
     text = re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})(?![\w.])", r"\1 \\times 10^{\2}", text)
     text = re.sub(r"(?<![\d.])(\d+)\.0+(?!\d)", r"\1", text)
-    # math-verify knows the imaginary unit only where it stands alone.
+    # math-verify recognises the imaginary unit only if it stands alone.
     text = re.sub(r"(?<=\d)i(?![a-zA-Z])", " i", re.sub(r"(?<![\d.])1i(?![a-zA-Z])", "i", text))
     text = _WORD_UNIT.sub("", _TEXT_UNIT.sub("", text))
     return re.sub(_CURRENCY, "", text).strip()

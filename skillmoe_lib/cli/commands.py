@@ -11,14 +11,14 @@ from skillmoe_lib.errors import SkillmoeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it did its work, 1 if that failed, 2 if it was asked the wrong thing."""
+    """Run one command; 0 if it succeeded, 1 if it failed, 2 if the request was wrong."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         code = command(options)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # as of `| head`: whoever reads has read enough
+    except BrokenPipeError:  # as with `| head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SkillmoeError as error:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "error: interrupted; what was stored is kept, the same command goes on from there",
+            "error: interrupted; what was stored is kept; run the same command to continue",
             file=sys.stderr,
         )
         return 130
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("pool", nargs="?", help="whose models to look for (default: the chain's)")
     sub = add("report", _report, "write reports/NAME/index.html from what is there")
     sub.add_argument("name", metavar="NAME")
-    sub = add("why", _why, "where a number of a report comes from, back to what models wrote")
+    sub = add("why", _why, "where a number of a report comes from, back to the generated texts")
     sub.add_argument("path", metavar="PATH", type=Path, help="a report folder, or a file of one")
     sub.add_argument("--method", default="", help="list this method's questions")
     sub.add_argument("--question", default="", metavar="ID", help="show one of them in full")
@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     except notebooks.NotebookFailed as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         code = 1
-    finally:  # after an interrupt too: the page says what is there
+    finally:  # after an interrupt too: the page shows what exists
         for folder in dict.fromkeys(job.report_dir for job in jobs):
             if folder.is_dir():
                 found = cautions(folder)

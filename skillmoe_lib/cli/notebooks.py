@@ -1,8 +1,7 @@
 """The strict notebook runner: parameters checked before anything runs, then papermill, on our own kernel.
 
-What a parameter is and may be stands in `parameters`. An executed notebook goes to
-`reports/<report>/notebooks/`, where `report` is the notebook's own parameter; a failed one stays there as
-the report of its failure.
+`parameters` defines what a parameter may be. An executed notebook goes to `reports/<report>/notebooks/`,
+where `report` is the notebook's own parameter; a failed one stays there as the report of its failure.
 """
 
 import contextlib
@@ -25,8 +24,8 @@ from skillmoe_lib.paths import project_files, project_root
 from skillmoe_lib.progress import Mirror
 
 _PATIENCE_S = 180  # for a kernel to start, and for its last output, on a busy machine
-# As ipykernel_launcher, but what ipykernel echoes to its own stdout and stderr (all that C code writes is in
-# the notebook already) goes to a file instead of between the bars.
+# As ipykernel_launcher, but ipykernel's echo of what C code writes (it is in the notebook already) goes to a
+# file, so that it does not interrupt the progress bars.
 _KERNEL = """
 import os
 log = os.open(os.environ["SKILLMOE_KERNEL_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -42,7 +41,7 @@ class NotebookFailed(SkillmoeError):
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook with every parameter it is to be run with that was given (the rest are its defaults)."""
+    """A notebook and the parameters given for it (the others keep their defaults)."""
 
     path: Path
     given: Mapping[str, Value]
@@ -57,7 +56,7 @@ class Job:
 def find_notebooks(names: Sequence[str]) -> list[Path]:
     """Notebooks by stem or path, or `chain`: every numbered one of the chain, in order. Each once.
 
-    Those of `notebooks/` and its folders go by their stem, or by their path in it where a stem is not unique.
+    Those in `notebooks/` are named by their stem, or by their path in it if the stem is not unique.
     """
     found_below = project_files("notebooks", "**/*.ipynb")
     by_path = {name: path for name, path in found_below.items() if ".ipynb_checkpoints" not in path.parts}
@@ -85,8 +84,8 @@ def find_notebooks(names: Sequence[str]) -> list[Path]:
 def make_jobs(notebooks: Sequence[Path], given: Mapping[str, str]) -> list[Job]:
     """Check every parameter against every notebook, before anything runs.
 
-    A parameter goes to the notebooks that have it and must be known to at least one. Defaults are checked
-    too: what one notebook is given may not fit what another has.
+    A parameter goes to the notebooks that have it; at least one must. Defaults are checked too: a value
+    given to one notebook may not fit another's default.
     """
     known = {path: read_parameters(path) for path in notebooks}
     for name in given:
@@ -149,7 +148,7 @@ def _execute(job: Job, kernel: str) -> None:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    for name in ("asyncio", "papermill", "nbclient", "traitlets"):  # what they log is raised as well
+    for name in ("asyncio", "papermill", "nbclient", "traitlets"):  # they log what they also raise
         logging.getLogger(name).setLevel(logging.CRITICAL)
     where = relative(job.output)
     try:
@@ -173,7 +172,7 @@ def _execute(job: Job, kernel: str) -> None:
     except OSError as error:
         raise NotebookFailed(f"cannot write {where}: {error.strerror or error}") from error
     except DeadKernelError as error:
-        reason = "the kernel died, most often for want of memory"
+        reason = "the kernel died, most often because memory ran out"
         _mark_stopped(job.output, reason)
         raise NotebookFailed(f"{job.path.stem}: {reason} (see {where})") from error
     except RuntimeError as error:  # the kernel did not start
@@ -185,10 +184,10 @@ def _execute(job: Job, kernel: str) -> None:
 
 
 def _mark_stopped(output: Path, reason: str) -> None:
-    """Say in an executed notebook that it did not reach its end; papermill calls all its cells completed."""
+    """Mark an executed notebook as unfinished; papermill marks all its cells as completed."""
     import nbformat
 
-    with contextlib.suppress(OSError, ValueError):  # half written: then it shows that by itself
+    with contextlib.suppress(OSError, ValueError):  # half written: that is plain to see
         notebook = nbformat.read(output, as_version=4)  # type: ignore[no-untyped-call]
         notebook.metadata.papermill["exception"] = True
         note = nbformat.v4.new_markdown_cell(  # type: ignore[no-untyped-call]
@@ -199,13 +198,13 @@ def _mark_stopped(output: Path, reason: str) -> None:
 
 
 def relative(path: Path) -> str:
-    """The path as written from the project root."""
+    """The path relative to the project root."""
     return Path(os.path.relpath(path, project_root())).as_posix()
 
 
 @contextlib.contextmanager
 def _own_kernel(folder: Path, mirror: Mirror) -> Iterator[str]:
-    """A kernelspec of this very interpreter, under a name nobody else has, found first by Jupyter."""
+    """A kernelspec of this interpreter, under a unique name, in a folder that Jupyter searches first."""
     name = f"skillmoe-{uuid.uuid4().hex[:12]}"
     environment = {
         "IPYTHONDIR": str(folder / "ipython"),  # no start-up files of the user's

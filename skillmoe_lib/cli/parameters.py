@@ -1,8 +1,8 @@
-"""What a notebook's parameters are, and what each may be: checked for all notebooks before the first runs.
+"""The parameters of notebooks and their allowed values, checked for all notebooks before the first one runs.
 
-papermill reads the parameters cell (as its `inspect_notebook` does); it only warns of an unknown name and
-takes any value, so names, types and values are checked here. `ALLOWED` says once for every name what it may
-be; `params` shows it beside the help, `run` refuses anything else in one line.
+papermill reads the parameters cell (as its `inspect_notebook` does), but it only warns of unknown names and
+accepts any value, so names, types and values are checked here. `ALLOWED` has the allowed values for every
+name; `params` shows them beside the help, and `run` refuses anything else in one line.
 """
 
 import ast
@@ -53,11 +53,11 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     from papermill.translators import PythonTranslator
     from papermill.utils import find_first_tagged_cell_index
 
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of is an error below
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its warnings are errors below
     try:
         node = load_notebook_node(str(notebook))
         at = find_first_tagged_cell_index(node, "parameters")
-    except Exception as error:  # whatever nbformat and papermill trip over in a broken file
+    except Exception as error:  # whatever nbformat and papermill raise for a broken file
         reason = " ".join(str(error).split())
         raise SkillmoeError(f"{notebook.name} is not a notebook that can be read: {reason}") from error
     found: dict[str, Parameter] = {}
@@ -65,14 +65,14 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         return found
     inspected = {p.name: p._asdict() for p in PythonTranslator.inspect(node.cells[at])}
     lines = [line for line in node.cells[at].source.splitlines() if line.strip()]
-    for line in sorted(lines, key=lambda line: "=" in line):  # papermill joins one without "=" to that before
+    for line in sorted(lines, key=lambda line: "=" in line):  # papermill joins a line without "=" to the last
         name = line.partition(":")[0].strip()
         found[name] = _parameter(inspected.get(name, {}), line, notebook.stem)
     return found
 
 
 def _parameter(inspected: Mapping[str, Any], line: str, stem: str) -> Parameter:
-    """What papermill found in a line, with the default as a value of the type that the line names."""
+    """The parameter that papermill found in a line, with its default as a value of the type named there."""
     kind = inspected.get("inferred_type_name", "")
     try:
         default = ast.literal_eval(inspected["default"])
@@ -87,7 +87,7 @@ def _parameter(inspected: Mapping[str, Any], line: str, stem: str) -> Parameter:
 
 
 def describe_parameters(notebook: Path) -> str:
-    """The parameters of a notebook as text, one a line, each with what it may be."""
+    """The parameters of a notebook as text, one per line, each with its allowed values."""
     rows = []
     for p in read_parameters(notebook).values():
         says = ALLOWED[p.name].says if p.name in ALLOWED else p.help
@@ -122,14 +122,14 @@ def convert(parameter: Parameter, text: str, stem: str) -> Value:
 
 
 class Rule(NamedTuple):
-    """What a parameter may be, in words that follow "must be", and whether a value is that."""
+    """The allowed values of a parameter, in words that follow "must be", and the check of a value."""
 
     says: str
     holds: Callable[[Any], bool]
 
 
 def one_of(names: Iterable[str]) -> Rule:
-    """One of a few words."""
+    """One of these words."""
     known = tuple(names)
     return Rule(f"{', '.join(known[:-1])} or {known[-1]}", lambda value: value in known)
 
@@ -145,7 +145,7 @@ def _plain(value: str) -> bool:
 
 _ANY_FOLDER = Rule("a folder, relative to the project's", lambda value: bool(value.strip()))
 _THERE = Rule("a folder that is there", lambda value: (project_root() / value).is_dir())
-#: Everything that a notebook's parameter of this name may be. Where more than one value decides
+#: Allowed values of every notebook parameter, by name. For rules about several values together
 #: (a method and the pool it needs), see `check_together`.
 ALLOWED: Mapping[str, Rule] = {
     "report": Rule("a plain folder name (letters, digits, . _ -)", _plain),
@@ -200,10 +200,10 @@ def check_each(values: Mapping[str, Value], stem: str) -> None:
 
 
 def check_together(values: Mapping[str, Any], given: Iterable[str]) -> None:
-    """Raise `SkillmoeError` where values do not fit each other, or the files that they name.
+    """Raise `SkillmoeError` if values do not fit each other, or the files that they name.
 
-    `values` are those of all notebooks of a run; `given` the names that a person set: the rows of a
-    benchmark, which may take seconds to make, are only read where one was named.
+    `values` are those of all notebooks of a run; `given` the names that the user set: the rows of a
+    benchmark, which may take seconds to make, are only read if the user named one.
     """
     given = set(given)
     if "votes" in values and values.get("min_votes", 1) > values["votes"]:
@@ -223,7 +223,7 @@ def check_together(values: Mapping[str, Any], given: Iterable[str]) -> None:
 
 
 def _check_store(store: Path, engine: str) -> None:
-    """A store to replay has to be there; one to write to has to let us."""
+    """A store to replay must exist; otherwise it must be writable."""
     if engine == "replay" and not (store / "vllm").is_dir():
         raise SkillmoeError(f"engine=replay needs stored generations, and there are none in {store / 'vllm'}")
     there = next(folder for folder in (store, *store.parents) if folder.exists())

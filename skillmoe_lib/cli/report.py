@@ -1,7 +1,7 @@
-"""`index.html`: a report folder as one page that a person can open, print and keep.
+"""`index.html`: a report folder as one page to open, print and keep.
 
-Self-contained: figures are embedded, nothing is fetched, no script runs. What models wrote is text:
-Jinja escapes it here, and the executed notebooks' HTML passes through one allow-list (and a content
+Self-contained: figures are embedded, nothing is fetched, no script runs. Text written by models stays text:
+Jinja escapes it here, and the HTML of executed notebooks passes through an allow-list (and a content
 security policy) before it is written.
 """
 
@@ -24,7 +24,7 @@ FIRST_ROWS = 10
 _LONGEST_CELL = 120
 _LARGEST_SVG_BYTES = 1_500_000
 
-#: What may stand in a notebook's HTML: no script, style, frame, form or event; links and embedded images.
+#: What is allowed in a notebook's HTML: no script, style, frame, form or event; links and embedded images.
 _TAGS = frozenset(
     {
         "a",
@@ -48,7 +48,7 @@ _TAGS = frozenset(
 
 
 class Table(NamedTuple):
-    """A frame as the page shows it: cells as text; `numeric` columns stand to the right."""
+    """A frame as the page shows it: cells as text; `numeric` columns are aligned right."""
 
     title: str
     href: str
@@ -62,14 +62,14 @@ class Table(NamedTuple):
 def write_index(report_dir: Path) -> Path:
     """Write `index.html` (and the HTML of each executed notebook) from what is in a report folder.
 
-    Shown where there: `summary.csv`; `figures/*.svg|png` with the caption in `figures/<stem>.txt`;
+    Shows, if present: `summary.csv`; `figures/*.svg|png` with the caption in `figures/<stem>.txt`;
     the first rows of `tables/*.csv`; `tables/batches.csv` by engine; `notebooks/*.ipynb` with their
-    parameters. Cautions stand at the top, and every table and figure made from another version of its
-    input says so. A file that cannot be read is said to be so and keeps nothing else back.
+    parameters. Cautions come first, and every table and figure made from another version of its
+    input says so. A file that cannot be read is named on the page, and the rest is shown.
     """
     try:
         outdated = {item.file: item.reason for item in out_of_date(report_dir)}
-    except SkillmoeError:  # told among the cautions
+    except SkillmoeError:  # reported among the cautions
         outdated = {}
     notebooks = [_notebook(path) for path in sorted(report_dir.glob("notebooks/*.ipynb"))]
     summary = _summary(report_dir / "summary.csv")
@@ -138,7 +138,7 @@ def _cell(value: Any) -> str:
 
 
 def _summary(path: Path) -> Table | None:
-    """The summary with its interval as text and as a strip, where it has one."""
+    """The summary with its interval as text and as a strip, if it has one."""
     if not path.is_file():
         return None
     table = _table(path, n_rows=1000)
@@ -201,7 +201,7 @@ def _engines(path: Path) -> Table | None:
 
 
 def _notebook(path: Path) -> Mapping[str, Any]:
-    """What an executed notebook says of itself; its HTML is written beside it."""
+    """Title, parameters and state of an executed notebook; its HTML is written next to it."""
     import nbformat
 
     source = f"notebooks/{path.name}"
@@ -240,7 +240,7 @@ def _error(output: Any) -> str:
 
 
 def _notebook_html(notebook: Any, title: str) -> str:
-    """An executed notebook as a page without scripts: nbconvert's body through one allow-list."""
+    """An executed notebook as a page without scripts: nbconvert's body through an allow-list."""
     import bleach
     from bs4 import BeautifulSoup
     from nbconvert.exporters import HTMLExporter
@@ -253,7 +253,7 @@ def _notebook_html(notebook: Any, title: str) -> str:
     )
     soup = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
     for element in soup.find_all(["script", "style", "noscript", "template", "iframe", "object"]):
-        element.decompose()  # with its content, of which `strip` would leave the text
+        element.decompose()  # with its content: `strip` would leave the text
     for image in soup.find_all("img", src=lambda source: not str(source).startswith("data:image/")):
         image.decompose()  # nothing is fetched
     body = bleach.clean(

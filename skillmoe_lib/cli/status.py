@@ -1,4 +1,4 @@
-"""What the generation store holds: counts, tokens and device seconds by model and stage, and what failed."""
+"""Content of the generation store: counts, tokens and device seconds by model and stage, and failures."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ _SHOWN = ["request_id", "source", "stage", "finish_reason", "prompt_tokens", "ou
 
 
 def status(root: Path) -> str:
-    """What the generation stores under `root` (one folder an engine) hold, as text for a person."""
+    """The content of the generation stores under `root` (one folder per engine), as text to read."""
     if (root / "parts").is_dir():
         return _store(root)
     folders = sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else []
@@ -20,7 +20,7 @@ def status(root: Path) -> str:
 def _store(folder: Path) -> str:
     store = GenerationStore(folder)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", StoreWarning)  # what is set aside is reported below
+        warnings.simplefilter("ignore", StoreWarning)  # files set aside are reported below
         generations, batches, failures = store.generations(_SHOWN), store.batches(), store.failures()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     seconds = (batches["devices"] * (batches["load_s"] + batches["generate_s"])).sum()

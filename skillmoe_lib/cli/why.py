@@ -1,9 +1,9 @@
 """Where a number of a report comes from: `python -m skillmoe_lib why`.
 
-A file of a report is traced through `provenance.json` (who wrote each file, with what parameters, from which
-inputs) back to the generations of the store. A method's cell of the main table opens into its questions, and
-a question into every request that the method made for it: what was written, how that was read, and what it
-cost. All output is plain text: what models wrote is shown as it is, without control characters.
+A file of a report is traced through `provenance.json` (which notebook wrote each file, with which parameters
+and inputs) back to the generations of the store. A method's cell of the main table leads to its questions,
+and a question to every request that the method made for it: the text, how it was read, and what it cost. All
+output is plain text: generated text is shown unchanged, except for control characters.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ from skillmoe_lib.questions.benchmark import Question, as_questions
 NOTE = "provenance.json"
 USED = "tables/used.parquet"
 _DIGITS = 12  # of a digest, as it is shown
-_NO_ANSWER = {"keywords", "feedback", "pick"}  # stages whose text is no answer to the question
+_NO_ANSWER = {"keywords", "feedback", "pick"}  # stages whose text is not an answer to the question
 _OWN = {"digest", "inputs", "version", "notebook"}  # of an entry; the rest are the notebook's parameters
 
 
 def why(path: Path, *, method: str = "", question: str = "", seed: int = 0) -> str:
-    """The answer as text: of a file, of a report folder's method, or of one question of a method."""
+    """The explanation as text: of a file, of a method in a report folder, or of one question of a method."""
     if path.is_file():
         if method or question:
             raise SkillmoeError(f"--method and --question go with a report folder, given the file {path}")
@@ -52,7 +52,7 @@ def why(path: Path, *, method: str = "", question: str = "", seed: int = 0) -> s
 
 
 def origin(folder: Path, file: str) -> str:
-    """Who wrote a file of a report, with what, from what, and so on back to the generations."""
+    """Which notebook wrote a file of a report, from which inputs, and so on back to the generations."""
     files = _note(folder)
     if file not in files:
         raise unknown(f"file with a provenance in {folder / NOTE}", file, files)
@@ -90,7 +90,7 @@ def _lines(
 
 
 def _state(folder: Path, file: str, entry: Mapping[str, Any], expected: str) -> str:
-    """Whether what lies there is what was written, and what the file above was made from."""
+    """Whether the file is still as it was written, and as it was when used for the file above."""
     path = folder / file
     if not path.is_file():
         return " GONE"
@@ -119,7 +119,7 @@ def _note(folder: Path) -> Mapping[str, Any]:
 
 
 def questions_of(folder: Path, method: str, *, seed: int = 0) -> str:
-    """Every question of a method: what it answered, what was right, and what it cost."""
+    """Every question of a method: its answer, the right answer, and the cost."""
     results = _results(folder, method, seed)
     asked = _questions(folder)
     n, ran = len(results), results[results["status"] != "not_run"]
@@ -170,7 +170,7 @@ def question_of(folder: Path, method: str, question_id: str, *, seed: int = 0) -
 
 
 def _recruited(folder: Path, method: str, question_id: str, seed: int) -> list[str]:
-    """Who was recruited for the question, and by which skills, where the method has a route."""
+    """The experts recruited for the question, and by which skills, if the method has a route."""
     path = folder / "tables" / "routes.parquet"
     if not path.is_file():
         return []
@@ -235,10 +235,10 @@ def _requests(folder: Path, method: str, question_id: str, seed: int, question: 
 
 
 def _reading(question: Question | None, generation: Generation, template: str) -> str:
-    """What the extractor finds in a text; a vote where the method counts votes."""
+    """What the extractor finds in a text; a vote if the method counts votes."""
     if question is None:
         return "the question is not on record"
-    # A reasoning model's template may open the block: where a text closes one, what follows is read.
+    # A reasoning model's template may open the block: if a text closes one, the rest is read.
     reasoning = "</think>" in generation.text
     answer = answers.read(question, generation, reasoning=reasoning, plain=template == "plain")
     if answer.value is None:
@@ -267,7 +267,7 @@ def _questions(folder: Path) -> dict[str, Question]:
 
 
 def _store(folder: Path) -> Path:
-    """Where the generations of a report are, as the notebook that used them was told."""
+    """The store of a report's generations, from the parameters of the notebook that used it."""
     entry = _note(folder).get("tables/results.parquet", {})
     engine = str(entry.get("engine", "vllm"))
     kept = str(entry.get("store", "data/generations"))
@@ -275,7 +275,7 @@ def _store(folder: Path) -> Path:
 
 
 def plain(text: str) -> str:
-    """A text for a terminal: control characters other than line ends are written out, never obeyed."""
+    """A text for a terminal: control characters other than line ends are written out, never executed."""
     return "".join(
         c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else f"\\x{ord(c):02x}"
         for c in text.expandtabs(4)

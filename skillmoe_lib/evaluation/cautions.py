@@ -1,8 +1,8 @@
-"""What a reader of a report must know before its numbers: found in the report's own tables.
+"""Warnings that a reader of a report needs before its numbers, found in the report's own tables.
 
 A run can succeed and still measure the wrong thing: experts whose answers cannot be read, a benchmark whose
-splits overlap, profiles that tell nobody apart. Each check reads one table and says one sentence; the page
-shows them at the top and `run` prints them at its end.
+splits overlap, profiles that do not distinguish experts. Each check reads one table and gives one sentence;
+the page shows them at the top and `run` prints them at its end.
 """
 
 import json
@@ -15,17 +15,17 @@ from scipy import stats
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation.report_folder import SCHEMAS, out_of_date, read_note
 
-#: More answers without a readable answer than this share are named.
+#: A larger share of texts without a readable answer than this is reported.
 UNPARSED = 1 / 3
-#: Below chance "for certain": a one-sided exact binomial test at this level, for one expert or method.
+#: "Certainly" below chance: a one-sided exact binomial test at this level, for one expert or method.
 _SURE = 0.01
 _MOST_NAMES = 4
 
 
 def cautions(folder: Path) -> list[str]:
-    """Sentences about a report, most serious first; [] where there is nothing to say.
+    """Sentences about a report, most serious first; [] if there is nothing to report.
 
-    A table that is not there is not examined; one that cannot be read is itself a caution.
+    A missing table is not checked; one that cannot be read is itself a caution.
     """
     found = []
     for check in (_stale, _unparsed, _chance, _overlaps, _profiles, _aggregator, _left_out, _mixed_batches):
@@ -37,7 +37,7 @@ def cautions(folder: Path) -> list[str]:
 
 
 def _stale(folder: Path) -> Iterator[str]:
-    """One sentence for all that is out of date, with the command that makes it new."""
+    """One sentence for all files that are out of date, with the command that makes them again."""
     stale = out_of_date(folder)
     if not stale:
         return
@@ -51,7 +51,7 @@ def _stale(folder: Path) -> Iterator[str]:
 
 
 def _left_out(folder: Path) -> Iterator[str]:
-    """Methods and tables left out, those with one reason together."""
+    """Methods and tables left out, grouped by reason."""
     by_reason: dict[str, list[str]] = {}
     for reasons in read_note(folder)["left_out"].values():
         for name, reason in reasons.items():
@@ -75,7 +75,7 @@ def _unparsed(folder: Path) -> Iterator[str]:
 
 
 def _chance(folder: Path) -> Iterator[str]:
-    """Below guessing among the choices: all experts together, or one of them for certain."""
+    """Worse than guessing among the choices: all experts together, or certainly one of them."""
     questions = _table(folder, "questions")
     if questions is None:
         return
@@ -110,10 +110,10 @@ def _overlaps(folder: Path) -> Iterator[str]:
     leaked = set(overlaps.loc[overlaps["kind"].str.startswith("leak"), "other_id"])
     n_test = int((questions["split"] == "test").sum())
     if len(leaked) == n_test > 0:
-        yield "Validation and test are the same questions: every accuracy here flatters whatever was chosen."
+        yield "Validation and test are the same questions: every accuracy here is too optimistic."
     elif leaked:
         yield (
-            f"The splits overlap: {len(leaked)} of {n_test} test questions stand in validation too "
+            f"The splits overlap: {len(leaked)} of {n_test} test questions are in validation too "
             "(overlaps.csv)."
         )
 
@@ -162,7 +162,7 @@ def _mixed_batches(folder: Path) -> Iterator[str]:
 
 
 def _answers(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """What was graded, with who answered: validation and test by expert, and the methods' results."""
+    """Graded answers and where they are from: validation and test by expert, and the methods' results."""
     for name, what in (("scores_validation", "validation"), ("scores_test", "test")):
         frame = _table(folder, name)
         if frame is not None and len(frame):

@@ -1,10 +1,10 @@
-"""Figures: one theme, one function a figure; each takes a tidy frame and returns a matplotlib figure.
+"""Figures: one theme, one function for each figure; each takes a tidy frame and returns a matplotlib figure.
 
-Intervals come from `statistics` and are only drawn here. Colours are Okabe and Ito's (2008), told apart
-by colour-blind readers; marker, hatch, fill or a number says the same again. Accuracies and differences
-arrive as fractions and are drawn in percent and points; costs are means for one question. A method is
-shown by the column `label` where the frame has one. `groups` names the group of a method that is drawn
-apart, by what stands in the column `method`: {"instance_oracle": "bounds"}. No pyplot, so no global state.
+Intervals come from `intervals` and are only drawn here. Colours are Okabe and Ito's (2008), which can be
+distinguished by colour-blind readers; marker, hatch, fill or a number repeats them. Accuracies and
+differences arrive as fractions and are drawn in percent and points; costs are means for one question. A
+method is named by the column `label` if the frame has one. `groups` names the group of methods that are
+drawn apart, by their name in the column `method`: {"instance_oracle": "bounds"}. No pyplot: no global state.
 """
 
 import io
@@ -38,7 +38,7 @@ themed = mpl.rc_context(THEME)  # as a decorator: entered at each call, left aft
 
 
 class Chart(Figure):
-    """A figure without pyplot that a notebook shows all the same."""
+    """A figure made without pyplot that notebooks still display."""
 
     def _repr_png_(self) -> bytes:
         self.savefig(sink := io.BytesIO(), format="png", dpi=110)
@@ -64,7 +64,7 @@ def save_figure(figure: Figure, data: pd.DataFrame, path_stem: Path) -> list[Pat
 
 @themed
 def accuracy_bars(accuracy_table: pd.DataFrame, *, groups: Groups = None, level: float = 0.95) -> Chart:
-    """Accuracy of each method as dot and interval, sorted (frame of `statistics.accuracy_table`)."""
+    """Accuracy of each method as dot and interval, sorted (frame of `intervals.accuracy_table`)."""
     frame = need(accuracy_table, ["method", "benchmark"], ["accuracy", "low", "high", "n_questions"])
     frame["says"] = (100 * frame["accuracy"]).map("{:.1f}".format)
     caption = f"Dot: accuracy. Line: {level:.0%} interval over questions. Sorted by mean accuracy."
@@ -73,14 +73,14 @@ def accuracy_bars(accuracy_table: pd.DataFrame, *, groups: Groups = None, level:
 
 @themed
 def differences(compare_table: pd.DataFrame, *, groups: Groups = None, level: float = 0.95) -> Chart:
-    """Forest plot of each method's paired difference to a reference (frame of `statistics.compare`)."""
+    """Forest plot of each method's paired difference to a reference (frame of `intervals.compare`)."""
     numbers = ["difference", "low", "high", "n_questions", "n_missing"]
     frame = need(compare_table, ["method", "benchmark", "baseline", "verdict"], numbers)
     missing = frame["n_missing"].map(lambda n: f" ({n:.0f} missing)" if n else "")
     frame["says"] = (100 * frame["difference"]).map("{:+.1f}".format) + missing
     frame["hollow"] = ~frame["verdict"].isin(["better", "worse"])
-    caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: better or
-        worse for certain, by the interval and by the exact test after Holm. Hollow: cannot tell."""
+    caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: certainly
+        better or worse, by the interval and by the exact test after Holm. Hollow: cannot tell."""
     reference = frame["baseline_label" if "baseline_label" in frame else "baseline"].iloc[0]
     label = f"accuracy minus {reference} (points)"
     chart = _intervals(frame, "difference", label, caption, groups)
@@ -93,7 +93,7 @@ def differences(compare_table: pd.DataFrame, *, groups: Groups = None, level: fl
 def accuracy_cost(
     summary: pd.DataFrame, *, cost: str = "device_seconds", groups: Groups = None, level: float = 0.95
 ) -> Chart:
-    """Accuracy against the column `cost` (a question); logarithmic where costs differ twentyfold."""
+    """Accuracy against the column `cost` (per question); a logarithmic axis if costs differ twentyfold."""
     frame = need(summary, ["method", "benchmark"], ["accuracy", "low", "high", "n_questions", cost])
     frame = frame.dropna(subset=["accuracy", cost])
     caption = f"Line: {level:.0%} interval over questions. Grey steps: the best method up to each cost."
@@ -109,7 +109,7 @@ def accuracy_cost(
         if part[cost].min() > 0 and part[cost].max() > 20 * part[cost].min():
             axis.set_xscale("log")
         axis.margins(x=0.15)
-        axis.set(xlabel=f"{cost.replace('_', ' ')} a question", ylabel="accuracy (%)")
+        axis.set(xlabel=f"{cost.replace('_', ' ')} per question", ylabel="accuracy (%)")
     _legend(chart)
     for [axis], part in panels:
         _name_points(chart, axis, part, cost)
@@ -118,7 +118,7 @@ def accuracy_cost(
 
 @themed
 def calls_tokens(summary: pd.DataFrame) -> Chart:
-    """Calls, tokens (prompt and output) and device seconds a question; a row of panels a benchmark."""
+    """Calls, tokens (prompt and output) and device seconds per question; a row of panels per benchmark."""
     costs = ["calls", "prompt_tokens", "output_tokens", "device_seconds"]
     frame = need(summary, ["method", "benchmark"], [*costs, "n_questions"])
     units = {"calls / question": costs[:1], "tokens / question": costs[1:3], "device s / question": costs[3:]}
@@ -127,8 +127,8 @@ def calls_tokens(summary: pd.DataFrame) -> Chart:
 
 @themed
 def status_bars(accuracy_table: pd.DataFrame) -> Chart:
-    """What was not right, as shares of all rows: wrong, no answer found, cut at the limit, prompt too long
-    for the model, not run."""
+    """Answers that were not right, as shares of all rows: wrong, no answer found, cut at the limit, prompt
+    too long for the model, not run."""
     counts = ["n_answered", "n_unparsed", "n_cut", "n_overflow", "n_not_run"]
     frame = need(accuracy_table, ["method", "benchmark"], ["n_questions", "n_correct", *counts])
     rows, names = frame[counts].sum(axis=1), ["wrong", "unparsed", "cut", "overflow", "not run"]
@@ -140,7 +140,7 @@ def status_bars(accuracy_table: pd.DataFrame) -> Chart:
 
 @themed
 def loss_curve(curve: pd.DataFrame) -> Chart:
-    """Loss of a training run (nats a token of the reply) against tokens seen."""
+    """Loss of a training run (nats per token of the reply) against tokens seen."""
     import seaborn
 
     chart = blank_chart(5.6, 3.2, "Mean loss on the reply between two points, logarithmic.")
@@ -151,7 +151,7 @@ def loss_curve(curve: pd.DataFrame) -> Chart:
 
 @themed
 def learning_curve(frame: pd.DataFrame, *, x: str, diagonal: bool = False, level: float = 0.95) -> Chart:
-    """Accuracy against the column `x`, a line a method; `diagonal`: a reliability plot, x a fraction."""
+    """Accuracy against the column `x`, one line per method; `diagonal`: a reliability plot, x a fraction."""
     frame = need(frame, ["method", "benchmark"], [x, "accuracy", "low", "high", "n_questions"])
     caption = f"Band: {level:.0%} interval over questions." + " Dotted: predicted is observed." * diagonal
     chart, panels = _panels(frame, (5.6, 3.8), caption)
@@ -181,12 +181,12 @@ def need(frame: pd.DataFrame, text: list[str], numbers: list[str]) -> pd.DataFra
 
 
 def span(n: pd.Series, what: str = "") -> str:
-    """How many, or from how many to how many."""
+    """n as text: one number, or the range over the rows."""
     return f"n = {n.min():,.0f}" + (f" to {n.max():,.0f}" if n.max() > n.min() else "") + what
 
 
 def labels_of(frame: pd.DataFrame) -> dict[str, str]:
-    """Method -> what it is shown as, in the order of the frame."""
+    """Method -> its label, in the order of the frame."""
     shown = frame["label"] if "label" in frame else frame["method"]
     return dict(zip(frame["method"], shown, strict=True))
 
@@ -234,7 +234,7 @@ def _panels(
 
 
 def _rows(axis: Axes, best: pd.Series, labels: Mapping[str, str], groups: Groups = None) -> dict[str, int]:
-    """One line a method, best first under its group's name (bold); named on the leftmost axes only."""
+    """One line per method, best first under its group's name (bold); named on the leftmost axes only."""
     names = best.sort_values(ascending=False, kind="stable").index
     kinds = {kind: [m for m in names if _group(m, groups) == kind] for kind in _kinds(groups)}
     lines = [line for kind, members in kinds.items() if members for line in [kind] * bool(groups) + members]
@@ -248,7 +248,7 @@ def _rows(axis: Axes, best: pd.Series, labels: Mapping[str, str], groups: Groups
 
 
 def _intervals(frame: pd.DataFrame, value: str, label: str, caption: str, groups: Groups) -> Chart:
-    """Dots with intervals, the column `says` beside them; hollow where the column `hollow` is true."""
+    """Dots with intervals, the column `says` beside them; hollow if the column `hollow` is true."""
     best = frame.groupby("method")[value].mean()
     chart, panels = _panels(frame, (3.5, 0.23 * (len(best) + len(_kinds(groups))) + 0.4), caption)
     for [axis], part in panels:
@@ -265,7 +265,7 @@ def _intervals(frame: pd.DataFrame, value: str, label: str, caption: str, groups
 
 
 def _bars(frame: pd.DataFrame, units: Mapping[str, list[str]], caption: str) -> Chart:
-    """Horizontal bars, one axis a unit, its columns stacked and summed up; sorted by the first unit."""
+    """Horizontal bars, one axis per unit, its columns stacked with their sum; sorted by the first unit."""
     best = frame[next(iter(units.values()))].sum(axis=1).groupby(frame["method"]).mean()
     chart, panels = _panels(frame, (3.3, 0.23 * len(best) + 0.6), caption, len(units))
     for axes, part in panels:
@@ -287,7 +287,7 @@ def _bars(frame: pd.DataFrame, units: Mapping[str, list[str]], caption: str) -> 
 
 
 def _legend(chart: Chart) -> None:
-    """One legend beside all panels, where there is more than one entry."""
+    """One legend beside all panels, if there is more than one entry."""
     pairs = [pair for axis in chart.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     entries = {label: handle for handle, label in pairs}
     if len(entries) > 1:
@@ -296,7 +296,7 @@ def _legend(chart: Chart) -> None:
 
 def _name_points(chart: Chart, axis: Axes, part: pd.DataFrame, cost: str) -> None:
     """Write each method's label at the nearest free place, with a thin line to its point."""
-    chart.draw_without_rendering()  # settles the layout, so that points have places
+    chart.draw_without_rendering()  # fixes the layout, so that points have positions
     points, px = np.column_stack([part[cost], 100 * part["accuracy"]]), chart.dpi / 72
     places, inside = axis.transData.transform(points) / px, axis.get_window_extent().get_points() / px
     taken = [Bbox([place - 4, place + 4]) for place in places]

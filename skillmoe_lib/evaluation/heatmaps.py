@@ -1,6 +1,6 @@
 """Heat maps of the experts: what each is good at, and where each was recruited.
 
-In the theme of `figures`; the number in each cell says again what its colour says.
+In the theme of `figures`; the number in each cell repeats its colour.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from skillmoe_lib.evaluation.figures import Chart, blank_chart, labels_of, need,
 def profile_heatmap(profiles: pd.DataFrame, *, n_skills: int = 30) -> Chart:
     """Skill x expert: mean score as colour, right minus wrong as number (frame as `tables.PROFILES`).
 
-    Shown are the `n_skills` skills with most questions, ordered by the expert that is best at them.
+    Shows the `n_skills` skills with the most questions, ordered by the expert that is best at them.
     """
     frame = need(profiles, ["expert", "skill"], ["score", "n"])
     if frame.duplicated(["expert", "skill"]).any():
@@ -67,7 +67,7 @@ def accuracy_by_family(table: pd.DataFrame) -> Chart:
 def _heatmap(
     cells: pd.DataFrame, says: pd.DataFrame, cmap: str, limits: tuple[float, float], label: str, caption: str
 ) -> Chart:
-    """Coloured cells with what they say; columns named on top, null cells grey and empty."""
+    """Coloured cells with their numbers; columns named on top, null cells grey and empty."""
     import seaborn
 
     margin = 0.07 * max(map(len, cells.index)) + 1.6

@@ -1,11 +1,11 @@
-"""Intervals, paired tests and verdicts: what a difference between methods is worth at this n.
+"""Intervals, paired tests and verdicts: how certain a difference between methods is at this n.
 
 The unit sampled is the question. Seeds of one question are repeats, not new evidence: they are clustered
-by question everywhere. A difference is always paired, except against published figures, whose answers
-question by question nobody has. Accuracies, differences and margins are fractions, not percentages. Rows
-not run are missing: counted and shown, never scored as wrong; a prompt that does not fit its model is wrong.
-No interval has zero width: where all samples agree, resampling would claim certainty, and an exact bound
-takes over (see `paired_bootstrap`).
+by question everywhere. A difference is always paired, except against published figures, for which there are
+no answers for single questions. Accuracies, differences and margins are fractions, not percentages. Rows not
+run are missing: counted and shown, never scored as wrong; a prompt that does not fit its model is wrong.
+No interval has zero width: if all samples agree, resampling would claim certainty, so an exact bound is used
+(see `paired_bootstrap`).
 """
 
 import math
@@ -49,10 +49,10 @@ class Flips(NamedTuple):
 
 
 class Detectable(NamedTuple):
-    """The smallest paired difference that a comparison of this size finds, and what that rests on.
+    """The smallest paired difference that a comparison of this size can detect, and its assumptions.
 
     `alpha` is the level of one test after correction for `n_tests`; `discordance` the share of pairs that
-    exactly one of the two methods has right. `difference` is null where no difference would be found.
+    exactly one of the two methods has right. `difference` is null if no difference could be detected.
     """
 
     difference: float
@@ -76,7 +76,7 @@ class Detectable(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A difference, its interval, and what these allow one to say."""
+    """A difference, its interval, and the verdict they allow."""
 
     difference: float
     low: float
@@ -85,12 +85,12 @@ class Verdict(NamedTuple):
 
 
 def wilson(n_correct: float, n: int, level: float = 0.95) -> Interval:
-    """Score interval of a proportion (Wilson 1927); never of zero width, also at 0 and at n."""
+    """Score interval of a proportion (Wilson 1927); never of zero width, even at 0 and at n."""
     if n < 1 or not 0 <= n_correct <= n or not 0 < level < 1:
         given = f"given {n_correct}, {n} and {level}"
         raise SkillmoeError(f"need 0 <= n_correct <= n, n of at least 1 and 0 < level < 1, {given}")
     low, high = proportion_confint(n_correct, n, alpha=1 - level, method="wilson")
-    estimate = float(n_correct / n)  # rounding may leave a bound a hair on its wrong side
+    estimate = float(n_correct / n)  # rounding may put a bound just past the estimate
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate), n)
 
 
@@ -103,9 +103,9 @@ def paired_bootstrap(
     names each row's question (without it each row is its own): whole questions are resampled, so seeds
     stay together, and the order of rows does not matter.
 
-    Where every question shows the same difference c, resampling can show no other. Questions that
+    If every question shows the same difference c, resampling can show no other. Questions that
     differ from c in one direction then have a rate of at most u = 1 - (alpha / 2)^(1/n), the
-    Clopper-Pearson bound after 0 of n (about 3.7 / n), and at worst lie at the end of [-1, 1]: so
+    Clopper-Pearson bound for 0 of n (about 3.7 / n), and at worst lie at the end of [-1, 1]: so
     low = c - u (1 + c) and high = c + u (1 - c); for c = 0 that is -u to u. (BCa would be NaN.)
     """
     x, y = _aligned(a, b)
@@ -123,11 +123,11 @@ def flips(a: Rows, b: Rows) -> Flips:
 
 
 def mcnemar_exact(a: Rows, b: Rows, *, groups: Groups = None) -> float:
-    """Two-sided exact McNemar p of aligned binary outcomes; 1 where nothing differs.
+    """Two-sided exact McNemar p of aligned binary outcomes; 1 if nothing differs.
 
-    With several seeds (`groups` as in `paired_bootstrap`) it is the exact sign-flip test, of which
-    McNemar's is the case of one seed: differences are summed over a question's seeds, and if the methods
-    are equal each sum is as likely with the other sign. Pooled seeds would count repeats as new questions.
+    With several seeds (`groups` as in `paired_bootstrap`) it is the exact sign-flip test, of which McNemar's
+    is the special case of one seed: differences are summed over a question's seeds, and if the methods
+    are equal each sum is as likely with the other sign. Pooling seeds would count repeats as new questions.
     """
     x, y = _aligned(a, b, binary=True)
     sums = _clusters(x - y, groups)[0].astype(int)
@@ -150,10 +150,10 @@ def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
 def tost(
     a: Rows, b: Rows, *, margin: float, groups: Groups = None, alpha: float = 0.05, seed: int = 0
 ) -> Verdict:
-    """Two one-sided tests at `alpha` (TOST, Schuirmann 1987), by inclusion of an interval.
+    """Two one-sided tests at `alpha` (TOST, Schuirmann 1987), by interval inclusion.
 
-    "agrees" where the 1 - 2 alpha interval of `paired_bootstrap` (arguments as there) lies inside -margin
-    to margin, "differs" where it lies outside, "cannot tell" else.
+    "agrees" if the 1 - 2 alpha interval of `paired_bootstrap` (arguments as there) lies inside -margin
+    to margin, "differs" if it lies outside, otherwise "cannot tell".
     """
     d, low, high, _ = paired_bootstrap(a, b, groups=groups, level=1 - 2 * alpha, seed=seed)
     inside, outside = -margin < low and high < margin, low > margin or high < -margin
@@ -163,11 +163,11 @@ def tost(
 def minimum_detectable_difference(
     n: int, *, discordance: float, power: float = 0.8, alpha: float = 0.05
 ) -> float:
-    """Smallest paired difference of two accuracies that n questions show with this power.
+    """Smallest paired difference of two accuracies that n questions detect with this power.
 
     Solves Connor (1987, Biometrics 43:207) for d: sqrt(n) d = z(1 - alpha/2) sqrt(psi) + z(power)
     sqrt(psi - d^2), where psi = `discordance` is the share of questions on which exactly one method is
-    right. NaN where n is too small for any difference: d cannot exceed psi.
+    right. NaN if n is too small for any difference: d cannot exceed psi.
     """
     z_a, z_b = stats.norm.ppf([1 - alpha / 2, power])
     root = z_a * math.sqrt(n) + z_b * math.sqrt(max(0.0, n + z_b**2 - z_a**2))
@@ -176,7 +176,7 @@ def minimum_detectable_difference(
 
 
 def questions_needed(gain: float, *, discordance: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Questions that show a paired difference `gain` with this power (the inverse of the above)."""
+    """Number of questions that detect a paired difference `gain` with this power (inverse of the above)."""
     if not 0 < gain <= discordance <= 1:
         raise SkillmoeError(f"need 0 < gain <= discordance <= 1, given {gain} and {discordance}")
     z_a, z_b = stats.norm.ppf([1 - alpha / 2, power])
@@ -185,13 +185,12 @@ def questions_needed(gain: float, *, discordance: float, power: float = 0.8, alp
 
 
 def accuracy_table(results: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """Accuracy of each method and benchmark with its interval, and what became of its rows.
+    """Accuracy of each method and benchmark, its interval, and the number of rows of each status.
 
     Columns: method, benchmark, accuracy, low, high, n_questions, n_seeds, n_correct, n_answered,
     n_unparsed, n_cut, n_overflow, n_not_run. Unparsed, cut and overflow (a prompt that does not fit the
-    model) count as wrong; rows not run are left out and counted
-    (accuracy is null where nothing ran). One seed: Wilson. Several: percentile bootstrap over questions,
-    or Wilson with n = questions where all questions agree.
+    model) count as wrong; rows not run are left out and counted (accuracy is null if nothing ran). One seed:
+    Wilson. Several: percentile bootstrap over questions, or Wilson with n = questions if all questions agree.
     """
     rows: list[dict[str, Any]] = []
     for (method, benchmark), part in _checked(results).groupby(["method", "benchmark"], sort=False):
@@ -219,17 +218,17 @@ def compare(
     """Every method against one reference method, paired by seed and question.
 
     Columns: method, benchmark, baseline, difference, low, high, n_questions, n_seeds, n_missing (pairs
-    of which a side was not run), both_right, only_method, only_baseline, both_wrong (pairs), p
+    with a side that was not run), both_right, only_method, only_baseline, both_wrong (pairs), p
     (`mcnemar_exact`, seeds clustered), p_holm (over `family`: "benchmark" or "all" rows), same_as, verdict.
-    "better" and "worse" need both p_holm < alpha and an interval (of level 1 - alpha) that excludes 0; all
-    else is "cannot tell", which is not "equal": see `tost`. A benchmark without the baseline, or a
+    "better" and "worse" need both p_holm < alpha and an interval (of level 1 - alpha) that excludes 0;
+    anything else is "cannot tell", which is not "equal": see `tost`. A benchmark without the baseline, or a
     method that shares no question with it, is a `SkillmoeError`.
 
-    What is no test takes no part in Holm's family. `bounds` (oracles) have no p: they are chosen by the
-    test questions themselves ("bound"). A method that asked the very requests of another (every answer,
-    status and token count equal; only where the results hold these columns) is that method under a second
-    name, which `same_as` tells: where it is the baseline's, it has no p either ("same as the baseline");
-    where it is an earlier method's, it takes that one's p_holm and is not counted again.
+    Rows that are not tests are not in Holm's family. `bounds` (oracles) have no p: they are chosen by the
+    test questions themselves ("bound"). A method that made the same requests as another (every answer,
+    status and token count equal; only if the results hold these columns) is that method under a second
+    name, given in `same_as`: if that is the baseline, it has no p either ("same as the baseline"); if it
+    is an earlier method, it takes that method's p_holm and is not counted again.
     """
     families = {"benchmark": "benchmark", "all": "baseline"}
     if family not in families:
@@ -269,10 +268,10 @@ def compare(
 
 
 def detectable(compared: pd.DataFrame, *, alpha: float = 0.05, power: float = 0.8) -> Detectable:
-    """The difference that the tests of `compare` find with this power, at the discordance they observed.
+    """The difference that the tests of `compare` detect with this power, at the discordance they observed.
 
-    The level of one test is alpha over the number of tests (the first step of Holm's procedure, so the
-    harshest); n and the discordance are the medians over the tests. A benchmark at a time.
+    The level of one test is alpha over the number of tests (the first and strictest step of Holm's
+    procedure); n and the discordance are the medians over the tests. One benchmark at a time.
     """
     tested = compared[compared["p"].notna() & compared["same_as"].isna()]
     if tested.empty:
@@ -296,12 +295,12 @@ def verdict_against(
     """Our accuracy against a published one: agrees, differs, or cannot tell at this n.
 
     `published` is a mean accuracy over `n` questions and `std` its standard deviation over `n_seeds`
-    seeds (None where none is given), all fractions; `ours` is a 95% interval. The std leaves out that the
+    seeds (None if none is given), all fractions; `ours` is a 95% interval. The std ignores that the
     questions are a sample too, so a Wilson interval of the published accuracy at n is added. The 95%
-    interval of the difference squares and adds three distances (MOVER: Newcombe 1998, Zou and Donner
+    interval of the difference adds the squares of three distances (MOVER: Newcombe 1998, Zou and Donner
     2008): ours, the published Wilson, and t(n_seeds - 1) std / sqrt(n_seeds). "differs": it excludes 0.
-    "agrees": it holds 0 and lies within -margin to margin. The difference is unpaired: where both ran
-    the very same questions, the interval is too wide rather than too narrow.
+    "agrees": it contains 0 and lies within -margin to margin. The difference is unpaired: if both ran
+    the same questions, the interval is too wide rather than too narrow.
     """
     std = std or 0.0
     if not (0 <= published <= 1 and 0 <= std <= 1 and n_seeds > 1):
@@ -321,7 +320,7 @@ def seed_spread(std: float, *, n_seeds: int = 3) -> float:
 
 
 def _twins(results: pd.DataFrame, *, first: str) -> dict[str, str]:
-    """Method -> the earlier method (`first` before all) whose every answer and token count it shares."""
+    """Method -> the earlier method (`first` comes first) whose every answer and token count it shares."""
     told = ["answer", "status", "calls", "prompt_tokens", "output_tokens"]
     if not {"answer", "prompt_tokens", "output_tokens"} <= set(results):
         return {}
@@ -355,7 +354,7 @@ def _paired_row(pairs: pd.DataFrame, alpha: float, seed: int) -> dict[str, Any]:
 
 
 def _bootstrap(values: Array, groups: Groups, n_boot: int, level: float, seed: int) -> Interval:
-    """Percentile interval of the mean over resampled groups; without width where all groups agree."""
+    """Percentile interval of the mean over resampled groups; of zero width if all groups agree."""
     if not 0 < level < 1:
         raise SkillmoeError(f"level must lie between 0 and 1, given {level}")
     (sums, counts), random = _clusters(values, groups), generator("bootstrap", seed)

@@ -1,9 +1,9 @@
-"""The paper's tables (`data/published/*.csv`) and our results set beside them.
+"""The paper's tables (`data/published/*.csv`) and our results beside them.
 
-Source: arXiv 2503.05641 and its authors' own images; `data/published/README.md` says where each figure
-was seen. Published figures are percentages, as printed; what `beside` returns are fractions, like every
-accuracy of this project. Nobody has the published answers question by question, so these differences
-are unpaired (see `statistics.verdict_against`).
+Source: arXiv 2503.05641 and its authors' own images; `data/published/README.md` gives the source of each
+figure. Published figures are percentages, as printed; `beside` returns fractions, like every accuracy of
+this project. The published answers to single questions are not available, so these differences are unpaired
+(see `intervals.verdict_against`).
 """
 
 from collections.abc import Sequence
@@ -31,19 +31,19 @@ _FRACTIONS = [
 
 
 def folder() -> Path:
-    """Where the published tables are."""
+    """The folder of the published tables."""
     return project_file("data/published")
 
 
 def load(table: str) -> pd.DataFrame:
-    """One published table, tidy; percentages as printed, null where the paper prints nothing.
+    """One published table, tidy; percentages as printed, null if the paper prints nothing.
 
     Text columns have dtype string, counts Int64, figures Float64.
 
     Raises
     ------
     SkillmoeError
-        If there is no such table; the message names those there are.
+        If there is no such table; the message lists the known ones.
     """
     allowed = sorted(path.stem for path in folder().glob("*.csv"))
     if table not in allowed:
@@ -64,11 +64,11 @@ def beside(
     ----------
     ours
         One row for each value of `on`, with `accuracy`, `low`, `high` (fractions; a 95% interval) and
-        `n_questions`, as `statistics.accuracy_table` gives them. Other columns are left out.
+        `n_questions`, as `intervals.accuracy_table` gives them. Other columns are left out.
     table
         A published table with an `accuracy` column.
     on
-        Columns that say which published row belongs to a row of ours. The default fits `main_table`;
+        Columns that match published rows to ours. The default fits `main_table`;
         `recruiting` needs `("variant", "benchmark")` and `discussion_aggregator`
         `("aggregator", "discussion", "benchmark")`.
     margin
@@ -80,7 +80,7 @@ def beside(
         `on`, accuracy, low, high, n_questions, published_as, published, published_std, published_n,
         seen, difference (ours minus published), difference_low, difference_high, verdict; fractions.
         Rows and their order are those of `ours`. The verdict is "agrees", "differs" or "cannot tell"
-        (at this n); "not published" where the paper has no such row, "not run" where ours is null.
+        (at this n); "not published" if the paper has no such row, "not run" if ours is null.
         A published figure without its number of questions gives a difference, no interval, and
         "cannot tell".
     """
@@ -109,7 +109,7 @@ def _accuracies(table: str, on: list[str]) -> pd.DataFrame:
     theirs = theirs.assign(
         published=theirs["accuracy"] / 100, published_std=std / 100, published_n=theirs["n_test"]
     )
-    # Rows without one of our names (closed models, for one) belong to none of our rows.
+    # Rows without one of our names (such as closed models) match none of our rows.
     return theirs.dropna(subset=on)[[*on, *_THEIRS]]
 
 

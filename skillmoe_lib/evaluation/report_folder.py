@@ -1,9 +1,9 @@
-"""A folder under `reports/`, as a notebook reads and writes it, and which of its files are out of date.
+"""A folder under `reports/`, as notebooks read and write it, and which of its files are out of date.
 
 Every file that a notebook writes gets an entry in the report's `provenance.json`: its digest, the notebook,
 that notebook's parameters, the version of this library, and the digest of every table that the notebook had
-read before. A table that is later rewritten with other content has another digest, so whatever was made from
-the earlier one is found by comparing digests, never by the clock.
+read before. A table that is rewritten later with other content has another digest, so files made from the
+earlier one are found by comparing digests, not times.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from skillmoe_lib.methods.lineup import Choice
 
 Drawn = TypeVar("Drawn", bound=Figure)
 NOTE = "provenance.json"
-#: Tables with a schema are kept as parquet, all others as CSV.
+#: Tables with a schema are stored as parquet, all others as CSV.
 SCHEMAS: Mapping[str, Any] = {
     "questions": tables.QUESTIONS,
     "skills": tables.SKILLS,
@@ -41,14 +41,14 @@ SCHEMAS: Mapping[str, Any] = {
 
 
 _SCHEMA_COLUMNS = {column for schema in SCHEMAS.values() for column in schema.columns}
-#: What is kept as JSON: what validation decided, before and after recruiting's own choices.
+#: Stored as JSON: what validation decided, before and after recruiting's own choices.
 CHOICES = ("choice", "decided")
 
 
 class ReportFolder:
-    """`reports/NAME` for one notebook: reads its tables, writes others, and notes what came from what.
+    """`reports/NAME` for one notebook: reads its tables, writes others, and records what came from what.
 
-    `parameters` are the notebook's own, as far as its tables depend on them.
+    `parameters` are those of the notebook on which its tables depend.
     """
 
     def __init__(self, name: str, /, *, notebook: str, **parameters: Any) -> None:
@@ -60,7 +60,7 @@ class ReportFolder:
         _write_note(self.path, note)
 
     def read(self, name: str) -> pd.DataFrame:
-        """A table of this report by its name: a `SkillmoeError` where no notebook has written it."""
+        """A table of this report by its name; a `SkillmoeError` if no notebook has written it."""
         file = _file(name)
         if name in SCHEMAS:
             frame = tables.read(self.path / file, SCHEMAS[name])
@@ -72,7 +72,7 @@ class ReportFolder:
         return frame
 
     def write(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Write a table (parquet where it has a schema, else CSV) and hand it back to be shown.
+        """Write a table (parquet if it has a schema, else CSV) and return it for display.
 
         Rows of methods get their labels and the preset they were run with.
         """
@@ -87,7 +87,7 @@ class ReportFolder:
         return frame
 
     def named(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The frame with labels beside names of methods, and with the preset; as it was if it has none."""
+        """The frame with labels beside names of methods, and with the preset; unchanged without methods."""
         if "method" not in frame or set(frame.columns) <= _SCHEMA_COLUMNS:
             return frame
         frame = lineup.labelled(frame)
@@ -96,7 +96,7 @@ class ReportFolder:
         return frame
 
     def read_choice(self, name: str = "choice") -> Choice:
-        """What validation decided, as `write_choice` left it under this name."""
+        """What validation decided, as `write_choice` wrote it under this name."""
         path = self.path / _file(name)
         if not path.is_file():
             notebook = {"choice": "04_aggregator"}.get(name, "05_recruit")
@@ -113,14 +113,14 @@ class ReportFolder:
         return choice
 
     def draw(self, chart: Drawn, data: pd.DataFrame, name: str) -> Drawn:
-        """Save a figure with the data that it shows, and hand it back to be shown."""
+        """Save a figure with the data that it shows, and return it for display."""
         data = self.named(data)
         written = figures.save_figure(chart, data, self.path / "figures" / name)
         self._noted(*(path.relative_to(self.path).as_posix() for path in written))
         return chart
 
     def leave_out(self, reasons: Mapping[str, str]) -> None:
-        """Say what this notebook leaves out, and why, here and at the top of the report's page."""
+        """Report what this notebook leaves out, and why, here and at the top of the report's page."""
         for name, reason in reasons.items():
             print(f"left out: {name} {reason}")
         note = read_note(self.path)
@@ -128,7 +128,7 @@ class ReportFolder:
         _write_note(self.path, note)
 
     def remove(self, name: str) -> None:
-        """Delete a table and the figure of that name, which an earlier run may have left."""
+        """Delete the table and the figure of that name, which an earlier run may have left."""
         note = read_note(self.path)
         for path in (self.path / _file(name), *self.path.glob(f"figures/{name}.*")):
             path.unlink(missing_ok=True)
@@ -144,7 +144,7 @@ class ReportFolder:
 
 
 class OutOfDate(NamedTuple):
-    """A file of a report that no longer fits what it was made from, who wrote it, and why."""
+    """A file of a report that no longer matches its inputs, the notebook that wrote it, and the reason."""
 
     file: str
     notebook: str
@@ -152,10 +152,10 @@ class OutOfDate(NamedTuple):
 
 
 def out_of_date(folder: Path) -> list[OutOfDate]:
-    """Files of a report made from another version of an input than the one that lies there now.
+    """Files of a report made from another version of an input than the present one.
 
     A file is also out of date if one of its inputs is, or if it was changed after its notebook wrote it.
-    In the order in which they were first written, so an input comes before what was made from it.
+    In the order in which they were first written, so an input comes before files made from it.
     """
     files = read_note(folder)["files"]
     inputs = {name for entry in files.values() for name in entry["inputs"]}
@@ -207,7 +207,7 @@ def digest(path: Path) -> str:
 
 
 def _file(name: str) -> str:
-    """Where a table of that name lies, from the report's folder."""
+    """Path of the table of that name, relative to the report's folder."""
     if name == "summary":
         return "summary.csv"
     suffix = "parquet" if name in SCHEMAS else "json" if name in CHOICES else "csv"

@@ -45,9 +45,9 @@ def scores(
 
 
 def answer_groups(scores: pd.DataFrame, questions: Sequence[Question]) -> pd.DataFrame:
-    """Scores with each answer replaced by the first answer to its question that grading holds equal to it.
+    """Scores with each answer replaced by the first answer to its question that grading calls equal to it.
 
-    Two answers to a question are then the same if and only if their text is.
+    Two answers to a question are then the same if and only if their texts are.
     """
     kinds = {question.question_id: question.kind for question in questions}
     same: dict[tuple[str, str], str] = {}
@@ -63,7 +63,7 @@ def answer_groups(scores: pd.DataFrame, questions: Sequence[Question]) -> pd.Dat
 
 
 def spread(routes: pd.DataFrame) -> pd.DataFrame:
-    """How many experts are really recruited: method, n_distinct (mean number of different experts a
+    """How many experts are really recruited: method, n_distinct (mean number of different experts per
     question), one_expert (share of questions with a single one), top_expert and top_share (of all slots)."""
     rows = []
     for method, part in routes.groupby("method", sort=False):
@@ -76,8 +76,8 @@ def spread(routes: pd.DataFrame) -> pd.DataFrame:
 def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:
     """Every expert on every family of questions: family, expert, n, n_right, accuracy, low, high (Wilson).
 
-    `families` is `questions.families`. Unparsed and cut answers and prompts
-    that do not fit are wrong; what was not run is left out.
+    `families` is `questions.families`. Unparsed and cut answers and prompts that do not fit are wrong; what
+    was not run is left out.
     """
     ran = scores[scores["status"] != "not_run"]
     ran = ran.assign(family=ran["question_id"].map(families), correct=ran["correct"].astype(int))
@@ -97,7 +97,7 @@ def by_question(outcomes: Mapping[Single, Outcome]) -> dict[str, dict[str, Gener
 
 
 def used_requests(outcomes: Mapping[Run, Outcome]) -> pd.DataFrame:
-    """One row a request that a program used, in the order asked: the Used table."""
+    """One row per request that a program used, in the order asked: the Used table."""
     rows: list[tuple[str | int, ...]] = []
     for key, outcome in outcomes.items():
         rounds = [i for i, size in enumerate(outcome.round_sizes) for _ in range(size)]
@@ -129,11 +129,11 @@ def results_table(
 
 
 def oracles(scores: pd.DataFrame, questions: Sequence[Question], *, seed: int) -> pd.DataFrame:
-    """Bounds, as Results rows without cost: nobody can choose like this.
+    """Bounds, as Results rows without cost: they choose by the right answer, so no method can do this.
 
-    `dataset_oracle` is the expert most accurate on these very questions; `instance_oracle` is right where
-    any expert is. Both from one answer an expert (METHOD section 4); ties by name. Answers that were not
-    run do not count, except where there is no other.
+    `dataset_oracle` is the expert most accurate on these test questions; `instance_oracle` is right if any
+    expert is. Both use one answer per expert (docs/method.md 4); ties by name. Answers that were not run do
+    not count, unless there is no other.
     """
     ran = scores["status"] != "not_run"
     accuracy = scores[ran].groupby("expert")["correct"].mean()

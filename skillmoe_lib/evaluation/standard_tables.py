@@ -1,6 +1,6 @@
 """The tables and figures that most reports have, one call each: accuracy and cost, paired differences, costs.
 
-Each call computes, writes into the report, and hands back what a notebook shows.
+Each call computes, writes into the report, and returns what a notebook shows.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def accuracy_and_cost(
 ) -> Accuracy:
     """Write `accuracy.csv`, `summary.csv` and the figure `accuracy` of a Results table.
 
-    `loads` comes from `ledger.loads_by_method`; `prepared` from `ledger.preparation` (without it the price
+    `loads` comes from `ledger.loads_by_method`; `prepared` from `ledger.preparation` (without it the cost
     of keywords is unknown); `seed` is that of the bootstrap.
     """
     accuracy = folder.write(intervals.accuracy_table(results, seed=seed), "accuracy")
@@ -50,7 +50,7 @@ def accuracy_and_cost(
 
 
 class Compared(NamedTuple):
-    """Every method against the baseline, and the figure; an empty frame and None where there is no pair."""
+    """Every method against the baseline, and the figure; an empty frame and None if there is no pair."""
 
     table: pd.DataFrame
     chart: Chart | None
@@ -59,7 +59,7 @@ class Compared(NamedTuple):
 def differences(folder: ReportFolder, results: pd.DataFrame, *, baseline: str, seed: int = 0) -> Compared:
     """Write `differences.csv` and its figure: each method minus the baseline, paired by question and seed.
 
-    Where the baseline or every other method was not run, the report says so and has neither.
+    If the baseline or every other method was not run, the report says so and has neither.
     """
     methods = list(dict.fromkeys(results["method"]))
     if baseline not in methods or len(methods) < 2:
@@ -76,12 +76,12 @@ def differences(folder: ReportFolder, results: pd.DataFrame, *, baseline: str, s
 def below_one_answer(folder: ReportFolder, results: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Write `below_one_answer.csv`: methods certain to be worse than one answer of the best expert.
 
-    Columns: method, difference, low, high. Empty, and said to be left out, without `cot_task_best`.
+    Columns: method, difference, low, high. Without `cot_task_best` it is empty and reported as left out.
     """
     columns, baseline = ["method", "difference", "low", "high"], "cot_task_best"
     if baseline not in set(results["method"]) or results["method"].nunique() < 2:
         folder.remove("below_one_answer")
-        folder.leave_out({f"comparison with {baseline}": "(it was not run with other methods beside it)"})
+        folder.leave_out({f"comparison with {baseline}": "(it was not run together with other methods)"})
         return pd.DataFrame(columns=columns)
     compared = intervals.compare(results, baseline=baseline, seed=seed)
     return folder.write(compared.loc[compared["verdict"] == "worse", columns], "below_one_answer")
@@ -90,7 +90,7 @@ def below_one_answer(folder: ReportFolder, results: pd.DataFrame, *, seed: int =
 def not_run(names: Sequence[str], pool: Pool, methods: str) -> dict[str, str]:
     """Method -> why it is not among `names`, for `ReportFolder.leave_out`; `methods` is the parameter.
 
-    With "all" only what the pool is too small for: which routed methods were recruited for is known earlier.
+    With "all" only methods that the pool is too small for: an earlier notebook chose the routed methods.
     """
     asked = f"(not among methods={methods})"
     reasons = {name: reason or asked for name, reason in lineup.available(pool, k=1).items()}
@@ -102,7 +102,7 @@ def not_run(names: Sequence[str], pool: Pool, methods: str) -> dict[str, str]:
 
 
 class Costs(NamedTuple):
-    """Costs a question, and two figures of them."""
+    """Costs per question, and two figures of them."""
 
     per_question: pd.DataFrame
     accuracy_cost: Chart
@@ -112,7 +112,7 @@ class Costs(NamedTuple):
 def costs(folder: ReportFolder, summary: pd.DataFrame) -> Costs:
     """Draw accuracy against device seconds, and calls, tokens and seconds, all for one question.
 
-    Bounds are left out: nothing can run them.
+    Bounds are left out: they cannot be run.
     """
     table = folder.named(summary[~summary["method"].isin(lineup.BOUNDS)].copy())
     table[_COSTS] = table[_COSTS].astype(float).div(table["n_questions"], axis=0)
@@ -127,10 +127,10 @@ def batches(
     used: pd.DataFrame,
     scores: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Write `batches.csv`, a row a load, and say how many requests were asked and how many generated.
+    """Write `batches.csv`, one row per load, and print how many requests were asked and how many generated.
 
     `used` and `scores` are those of `Competed`. A store that several experiments share holds loads of others
-    too: the column `this_run` is true where a load generated a request of this run's methods or experts on
+    too: the column `this_run` is true if a load generated a request of this run's methods or experts on
     test, or a keyword, answer or item on its validation questions.
     """
     shared = ledger.sharing(used["request_id"].tolist())

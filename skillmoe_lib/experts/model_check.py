@@ -1,7 +1,7 @@
-"""Is a model folder whole? Found out by reading headers, before any engine loads anything.
+"""Check that a model folder is complete, by reading file headers before an engine loads it.
 
-`safetensors` itself reads the headers of the weights: it compares them with the file's size, so a cut or
-overwritten file shows without its weights being read.
+`safetensors` itself reads the headers of the weights and compares them with the file's size, so a cut or
+overwritten file is found without reading its weights.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Where a model's files are: a hub id, a folder of the project, or a Python package that carries one.
+"""Where a model's files are: a hub id, a folder of the project, or a Python package that contains one.
 
-`folder:PATH` counts from the folder of the pool's YAML file, or else from the project's root.
+`folder:PATH` is relative to the folder of the pool's YAML file, or else to the project's root.
 `package:NAME` finds a GGUF file (whole, or in parts `NAME-part1`, `NAME-part2` ...) among the files of
-an installed distribution, without importing it, and turns it once into a plain model folder under the
+an installed distribution, without importing it, and converts it once into a plain model folder under the
 cache (SKILLMOE_CACHE, default `~/.cache/skillmoe`), written under a temporary name and renamed.
 A model's revision is a package version, a digest of the folder's files, or a hub commit. Digests of
 weights are kept in `digests.json` under the cache: weights are read once, not in every notebook.
@@ -28,36 +28,36 @@ from skillmoe_lib.files import replace_file
 from skillmoe_lib.paths import project_file
 from skillmoe_lib.settings import find_beside
 
-_CONVERTER = "2"  # raise when the conversion changes what is written
+_CONVERTER = "2"  # increase when the conversion changes its output
 _SETTLED_S = 2.0  # a file changed more recently may change again within one tick of its clock
 
 
 class ModelFiles(NamedTuple):
-    """The folder that holds a model and the revision of what is in it."""
+    """The folder that holds a model and the revision of its content."""
 
     path: Path
     revision: str
 
 
 def cache_root() -> Path:
-    """The folder for what is derived from downloads and can be made again."""
+    """The folder for files that are derived from downloads and can be rebuilt."""
     return Path(os.environ.get("SKILLMOE_CACHE") or Path.home() / ".cache" / "skillmoe")
 
 
 def locate(model: str, revision: str = "", *, beside: Path | None = None) -> ModelFiles:
-    """Find a model's folder, making it where it is to be made.
+    """Find a model's folder, or unpack it first if the model comes as a package.
 
     Parameters
     ----------
     model, revision
         As a pool names them.
     beside
-        The pool's YAML file: a relative `folder:` is looked for in its folder first.
+        The pool's YAML file: a relative `folder:` is searched in its folder first.
 
     Raises
     ------
     SkillmoeError
-        Where the model is not on this machine and cannot be got, with the remedy.
+        If the model is not on this machine and cannot be fetched; says what to do.
     """
     scheme, _, name = model.rpartition(":")
     match scheme:
@@ -73,12 +73,12 @@ def locate(model: str, revision: str = "", *, beside: Path | None = None) -> Mod
 
 
 def context_tokens(path: Path) -> int | None:
-    """The context length that a model's configuration names, in tokens; None where it names none.
+    """The context length that a model's configuration names, in tokens; None if it names none.
 
     Raises
     ------
     SkillmoeError
-        Where the folder has no readable config.json.
+        If the folder has no readable config.json.
     """
     file = path / "config.json"
     try:
@@ -114,12 +114,12 @@ def _file_digest(file: Path) -> bytes:
 
 
 def _weight_digests(weights: list[Path]) -> dict[str, bytes]:
-    """SHA-256 of each file, by its name, from `digests.json` where path, size and times are as they were."""
+    """SHA-256 of each file, by its name, from `digests.json` if path, size and times are unchanged."""
     kept_in = cache_root() / "digests.json"
     try:
         kept: dict[str, list[object]] = dict(json.loads(kept_in.read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        kept = {}  # none yet, or unreadable: what it says can be found out again
+        kept = {}  # none yet, or unreadable: the digests can be computed again
     found, new = {}, {}
     for file in weights:
         about = file.stat()
@@ -132,7 +132,7 @@ def _weight_digests(weights: list[Path]) -> dict[str, bytes]:
                 if time.time_ns() - max(is_now[1:]) > _SETTLED_S * 1e9:
                     new[str(file.resolve())] = [*is_now, found[file.name].hex()]
     if new:
-        with contextlib.suppress(SkillmoeError):  # a cache that cannot be written only costs time
+        with contextlib.suppress(SkillmoeError):  # without a cache it only takes longer
             replace_file(kept_in, json.dumps({"sha256": {**kept, **new}}, indent=0).encode())
     return found
 
@@ -140,7 +140,7 @@ def _weight_digests(weights: list[Path]) -> dict[str, bytes]:
 def _from_hub(model: str, revision: str) -> ModelFiles:
     if not revision:
         raise SkillmoeError(
-            f"model {model!r} has no revision: run `python -m skillmoe_lib pin POOL` where the hub is reached"
+            f"model {model!r} has no revision: run `python -m skillmoe_lib pin POOL` with access to the hub"
         )
     require("a model of the hub", "huggingface_hub", extra="models")
     from huggingface_hub import snapshot_download
@@ -186,7 +186,7 @@ def _from_package(name: str) -> ModelFiles:
 
 
 def gguf_parts(name: str) -> list[Path]:
-    """The GGUF file(s) that a distribution and its `-partN` companions carry, in order."""
+    """The GGUF file(s) that a distribution and its `-partN` companions contain, in order."""
     installed = (distribution.metadata["Name"] for distribution in importlib.metadata.distributions())
     parts = {found for found in installed if re.fullmatch(re.escape(name) + r"-part\d+", found)}
     found = [
@@ -199,13 +199,13 @@ def gguf_parts(name: str) -> list[Path]:
 
 
 def _last_number(text: str) -> int:
-    """The number that a name ends with (part10 comes after part2), 0 where it ends with none."""
+    """The number that a name ends with (part10 comes after part2), 0 if it ends with none."""
     ending = re.search(r"-part(\d+)$|\.part(\d+)$", text)
     return int(ending[1] or ending[2]) if ending else 0
 
 
 def _unpack(name: str, target: Path) -> None:
-    """Join the parts and convert them in a process of its own, so that this one never loads torch."""
+    """Join the parts and convert them in a separate process, so that this one never loads torch."""
     require("converting a GGUF model", "torch", "transformers", "gguf", "accelerate", extra="models")
     parts = gguf_parts(name)
     if not parts:
@@ -219,15 +219,15 @@ def _unpack(name: str, target: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
     joined.unlink()
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}: out of memory?"]
-        raise SkillmoeError(f"package {name!r} could not be unpacked: {said[-1]}")
+        lines = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}: out of memory?"]
+        raise SkillmoeError(f"package {name!r} could not be unpacked: {lines[-1]}")
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
     """Write a GGUF file's dequantised weights and tokenizer as a plain folder (bf16 safetensors).
 
-    The weights go into a model built afresh from the configuration: one read from GGUF keeps a
-    quantization_config that vLLM would trip over.
+    The weights go into a model built from the configuration, because one read from GGUF keeps a
+    quantization_config on which vLLM fails.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

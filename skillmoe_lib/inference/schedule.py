@@ -1,13 +1,13 @@
-"""Grouped batch inference (METHOD 1.6), for every method at once.
+"""Grouped batch inference (docs/method.md 1.6), for every method at once.
 
-`run` advances all programs together: what the store has is answered from it; the rest is grouped by
-the model it needs; a model is loaded once, stays loaded until no program waits for it, and each
+`run` advances all programs together. Requests that the store can answer are answered from it; the rest are
+grouped by the model they need; a model is loaded once, stays loaded until no program waits for it, and each
 finished generation is on disk before the next is taken. A killed run is resumed by starting it again.
 
-Where an engine raises, dies or hangs, the model is loaded again and what was not answered is tried once
-more, then in halves, until the requests that bring it down are alone. These go on the ledger of failures,
-everything else is served, and the run ends with an error that names them. No text is held in memory for
-longer than it takes to hand it to a program: what is kept of an answered request is its id.
+If an engine raises, dies or hangs, the model is loaded again and the unanswered requests are tried once
+more, then in halves, until the requests that cause the failure are found. These are recorded as failures,
+all others are served, and the run ends with an error that names them. Texts stay in memory only until a
+program has received them: of an answered request only the id is kept.
 """
 
 import contextlib
@@ -28,15 +28,15 @@ from skillmoe_lib.inference.store import Batch, GenerationStore
 
 Key = TypeVar("Key", bound=Hashable)
 LoadKey = tuple[str, str, int, str]
-FLUSH_S = 30.0  # a part holds what was finished in so many seconds,
-FLUSH_BYTES = 32 * 2**20  # or so many bytes of it
-AT_ONCE = 20_000  # requests that one call of an engine gets, and programs resumed with one look at the store
+FLUSH_S = 30.0  # a part holds the generations finished in this many seconds,
+FLUSH_BYTES = 32 * 2**20  # or this many bytes of them
+AT_ONCE = 20_000  # requests in one call of an engine, and programs resumed with one query of the store
 WAITING = 100_000  # requests that wait at a time: in a larger run the later programs begin when these end
-FAULTS_IN_A_ROW = 12  # with nothing answered between them, after which a model is not tried any more
+FAULTS_IN_A_ROW = 12  # with nothing answered between them, after which a model is not tried again
 
 
 class Outcome(NamedTuple):
-    """What a program returned, every request that it used, in the order asked, and how many at a time."""
+    """What a program returned, every request that it used, in order, and how many it asked at a time."""
 
     result: Any
     request_ids: tuple[str, ...]
@@ -44,10 +44,10 @@ class Outcome(NamedTuple):
 
 
 def most_waiting(waiting: Mapping[LoadKey, Collection[Any]], *, last: Collection[LoadKey] = ()) -> LoadKey:
-    """Load the model that the most requests wait for; ties go to the one asked first.
+    """The model that the most requests wait for; ties go to the one asked first.
 
-    Models in `last` (an aggregator's, say, which others' answers will need) wait until no other model
-    has requests, so that their own answers and what they aggregate are served by one load.
+    Models in `last` (such as the aggregator's, which aggregates the others' answers) wait until no other
+    model has requests, so that one load serves both their own answers and their aggregation.
     """
     return max(waiting, key=lambda key: (key not in last, len(waiting[key])))
 
@@ -63,20 +63,20 @@ def run(
 ) -> dict[Key, Outcome]:
     """Run every program to its end and return their outcomes, in the order given.
 
-    A request that cannot be answered reads as a generation without text: `overflow` where its prompt
-    does not fit the model's context, `not_run` where the engine failed on it. Both are on the ledger.
-    Engine `replay` gives what the ledger says and tries nothing again.
+    A request that cannot be answered gives a generation without text: `overflow` if its prompt does not
+    fit the model's context, `not_run` if the engine failed on it. Both are recorded as failures. Engine
+    `replay` returns the recorded failures and tries nothing again.
 
     Parameters
     ----------
     skip
-        Leave out what cannot be run, a model that cannot be served among it, and return all the same.
+        Leave out what cannot be run, including models that cannot be served, and return without an error.
 
     Raises
     ------
     SkillmoeError
         Before any model is loaded: a model that cannot be served here, a store that cannot be written
-        to. At the end, when everything else was served and stored: what could not be run, by name.
+        to. At the end, when everything else is served and stored: the requests that could not be run.
     """
     scheduled = _Run(engine, store, policy, description, skip)
     outcomes: dict[Key, Outcome] = {}
@@ -96,7 +96,7 @@ def run(
 
 
 class _State:
-    """A program under way: what it waits for, what it has used, what it returned."""
+    """A running program: what it waits for, what it has used, what it returned."""
 
     __slots__ = ("n_open", "pending", "program", "request_ids", "result", "round_sizes")
 
@@ -109,7 +109,7 @@ class _State:
         self.n_open = 0  # of the pending requests, each counted once
 
     def resume(self, generations: Sequence[Generation] | None) -> bool:
-        """Hand the program its answers; False where it has come to its end."""
+        """Give the program its answers; False if it has ended."""
         try:
             self.pending = next(self.program) if generations is None else self.program.send(generations)
         except StopIteration as end:
@@ -121,7 +121,7 @@ class _State:
 
 
 class _Fault(Exception):
-    """The engine raised, died or hung; on which request is still to be found."""
+    """The engine raised, died or hung; the request that caused it is not known yet."""
 
     def __init__(self, error: Exception, *, loading: bool) -> None:
         super().__init__(_reason(error))
@@ -129,18 +129,18 @@ class _Fault(Exception):
 
 
 class _Prompt(Exception):
-    """A prompt that the engine cannot lay out."""
+    """A prompt that the engine cannot render."""
 
 
 class _Group(NamedTuple):
-    """Requests that an engine gets at once; `again`: if that fails, as they are, before they are halved."""
+    """Requests that an engine gets at once; `again`: if that fails, retry them all before halving."""
 
     requests: list[Request]
     again: bool
 
 
 class _Run:
-    """One scheduled run: who waits for what, and how it is served."""
+    """One scheduled run: which programs wait for which requests, and how these are served."""
 
     def __init__(
         self,
@@ -165,14 +165,14 @@ class _Run:
         try:
             store.recover()
         except SkillmoeError:
-            if not self.replaying:  # a store that may only be read is good enough for that
+            if not self.replaying:  # a read-only store is enough for replaying
                 raise
         self.ledger = store.failed()
 
     # -- programs --------------------------------------------------------------------------------
 
     def begin(self, programs: Iterator[tuple[Key, _State]]) -> list[tuple[Key, _State]]:
-        """Start programs until enough requests wait; none where all have begun."""
+        """Start programs until enough requests wait; none if all have begun."""
         begun: list[tuple[Key, _State]] = []
         while len(self.waiters) < WAITING and (some := list(itertools.islice(programs, AT_ONCE))):
             begun += some
@@ -188,7 +188,7 @@ class _Run:
             self._serve(self.policy({key: group.values() for key, group in self.waiting.items()}))
 
     def advance(self) -> None:
-        """Resume every program whose requests are answered, until none moves."""
+        """Resume every program whose requests are answered, until none can go on."""
         while self.ready:
             some = [self.ready.popleft() for _ in range(min(AT_ONCE, len(self.ready)))]
             answers = self._answers({r.id for state in some for r in state.pending})
@@ -198,7 +198,7 @@ class _Run:
                     if state.resume([answers[request.id] for request in state.pending]):
                         moving.append(state)
                 else:
-                    moving.append(state)  # a part was torn since: what it held is generated again
+                    moving.append(state)  # a part was damaged since: its requests are generated again
             self._wait(moving)
 
     def _answers(self, request_ids: set[str]) -> dict[str, Generation]:
@@ -208,7 +208,7 @@ class _Run:
         return answers | self.store.get(request_ids - answers.keys())
 
     def _wait(self, states: Sequence[_State]) -> None:
-        """Let programs wait for what is not answered yet; those that need not are ready."""
+        """Make programs wait for unanswered requests; those without any are ready."""
         asked = {request.id for state in states for request in state.pending}
         held = self.recorder.held.keys() if self.recorder else set()
         done = self.store.known(asked) | (asked & held) | (asked & self.unanswerable.keys())
@@ -239,7 +239,7 @@ class _Run:
                 self.ready.append(state)
 
     def _fail(self, failures: Sequence[tuple[Request, Failure]], batch_id: str = "") -> None:
-        """Put requests on the ledger, where they are not there for the same reason; programs go on."""
+        """Record failed requests, unless recorded for the same reason already; their programs go on."""
         if new := [pair for pair in failures if self.ledger.get(pair[0].id) != pair[1]]:
             self.store.append_failures(new, batch_id)
         for request, failure in failures:
@@ -252,12 +252,12 @@ class _Run:
     # -- models ----------------------------------------------------------------------------------
 
     def _refuse_what_cannot_be_served(self) -> None:
-        """Look at every model that is waited for, and at the disk, before the first load."""
+        """Check every model that programs wait for, and the disk, before the first load."""
         for request in [next(iter(group.values())) for group in self.waiting.values()]:
             try:
                 self.engine.check(request.model)
                 with contextlib.suppress(_Prompt):
-                    self._n_tokens([request])  # a tokenizer that cannot be read, a template that is absent
+                    self._n_tokens([request])  # an unreadable tokenizer, a missing template
             except SkillmoeError as error:
                 if self.replaying or not self.skip:
                     raise
@@ -266,17 +266,17 @@ class _Run:
             self.store.probe()
 
     def _give_up(self, model: Model, error: Exception) -> None:
-        """Nothing of this model can be answered in this run."""
+        """Fail all requests to this model in this run."""
         self.fault, self.unusable[model.load_key] = error, str(error)
         waiting = list(self.waiting.get(model.load_key, {}).values())
         self._fail([(request, Failure(request.id, str(error))) for request in waiting])
         self.advance()
 
     def _serve(self, load_key: LoadKey) -> None:
-        """Answer all that waits for a model, in as few loads as it takes."""
+        """Answer all requests that wait for a model, in as few loads as possible."""
         model = next(iter(self.waiting[load_key].values())).model
         try:
-            self.engine.check(model)  # a model that only later rounds need is first seen here
+            self.engine.check(model)  # a model needed only in later rounds is first seen here
         except SkillmoeError as error:
             if self.replaying:
                 raise
@@ -307,9 +307,9 @@ class _Run:
                 self.advance()
 
     def _next(self, load_key: LoadKey, retry: deque[_Group]) -> _Group | None:
-        """What an engine gets next of a model's requests.
+        """The next of a model's requests for the engine.
 
-        New ones; then those on which it failed in this run; then those on which it failed before.
+        New ones first; then those that failed in this run; then those that failed in earlier runs.
         """
         while waiting := self.waiting.get(load_key):
             held_back = {request.id for group in retry for request in group.requests}
@@ -327,7 +327,7 @@ class _Run:
         return None
 
     def _fitting(self, requests: Sequence[Request]) -> list[Request]:
-        """Those whose prompt leaves room for a new token; the others are answered as `overflow`."""
+        """The requests whose prompt leaves room for a new token; the others are answered as `overflow`."""
         try:
             lengths: list[int | _Prompt] = list(self._n_tokens(requests))
         except _Prompt:
@@ -359,7 +359,7 @@ class _Run:
             raise _Prompt(f"the prompt cannot be laid out: {_reason(error)}") from error
 
     def _load_and_answer(self, model: Model, at_work: list[_Group], retry: deque[_Group]) -> None:
-        """Load a model and answer the group that is at work, and what comes to wait for it meanwhile."""
+        """Load a model, answer this group, and whatever else starts to wait for the model in the meantime."""
         with ExitStack() as load:
             bar = load.enter_context(progress.bar(0, f"{self.description}: loading {model.source}"))
             try:
@@ -369,7 +369,7 @@ class _Run:
             except Exception as error:
                 raise _Fault(error, loading=True) from error
             load.callback(setattr, self, "recorder", None)
-            # Inside the load: what is finished is stored before the model goes.
+            # Inside the load: finished generations are stored before the model is released.
             self.recorder = load.enter_context(
                 _Recorder(self.store, model, self.engine, start, swapped=getattr(loaded, "swapped", False))
             )
@@ -405,7 +405,7 @@ class _Run:
 
 
 def _outcomes(loaded: LoadedModel, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
-    """What the engine yields; what it raises as a `_Fault`, so that errors of the disk are told from it."""
+    """What the engine yields; what it raises becomes a `_Fault`, distinct from errors of the disk."""
     try:
         outcomes = iter(loaded.generate(requests))
     except Exception as error:
@@ -443,7 +443,7 @@ def _named(culprits: Sequence[tuple[Request, Failure]]) -> str:
 
 
 class _Recorder:
-    """Keeps what one load of a model produces: in its journal at once, in a part every so often."""
+    """Stores what one load of a model produces: in its journal at once, in a part at intervals."""
 
     def __init__(
         self, store: GenerationStore, model: Model, engine: Engine, start: float, *, swapped: bool
@@ -461,7 +461,7 @@ class _Recorder:
             swapped=swapped,
         )
         self.journal = store.journal(self.batch)
-        self.held: dict[str, Generation] = {}  # what is not in a part yet
+        self.held: dict[str, Generation] = {}  # not in a part yet
 
     def __enter__(self) -> "_Recorder":
         return self
@@ -481,7 +481,7 @@ class _Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Make a part of the journal, with the seconds since the last one."""
+        """Turn the journal into a part, with the seconds since the last one."""
         now = time.perf_counter()
         self.journal.seal(replace(self.batch, generate_s=now - self.since))
         self.held.clear()

@@ -1,15 +1,15 @@
-"""The generation store: every text a model ever wrote, append-only, keyed by what was asked.
+"""The generation store: every text that a model wrote, append-only, indexed by request id.
 
 `parts/` holds immutable parquet parts, each written whole or not at all, with the batch that made it
 (engine, versions, seconds) in its metadata. Nothing is updated. Two processes may append at once; of two
 generations of one request the earlier one counts. A part's name is the time and a digest of its content;
-one that is torn is moved to `set_aside/` with a warning, and what it held counts as missing.
+a damaged part is moved to `set_aside/` with a warning, and its generations count as missing.
 
-What a model is finishing right now lies in `open/`, in the journal of its load: a line a generation, on
-disk before the next one is taken, so that a killed run loses nothing. A journal becomes a part every so
-often and when its load ends; one whose process is gone becomes a part when the next run starts.
+What a model is generating now goes to `open/`, into the journal of its load: one line per generation, on
+disk before the next one is taken, so that a killed run loses nothing. A journal becomes a part at regular
+intervals and when its load ends; one whose process is gone becomes a part when the next run starts.
 
-To open a store only the request ids are read. A part's digest is compared when its texts are first read.
+Opening a store reads only the request ids. A part's digest is compared when its texts are first read.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from skillmoe_lib.tables import as_parquet
 
 try:
     import fcntl
-except ImportError:  # Windows, where nothing but the scripted engine runs
+except ImportError:  # Windows, where only the scripted engine runs
     fcntl = None  # type: ignore[assignment]
 
 _COLUMNS: Mapping[str, pyarrow.DataType] = {
@@ -76,16 +76,16 @@ _OF_A_MODEL = ["source", "revision", "template", "max_model_len", "dtype"]
 
 
 class StoreWarning(UserWarning):
-    """Something stored could not be read and was set aside."""
+    """A stored file could not be read and was set aside."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One load of one model: who generated, on what, and the seconds since the last append.
+    """One load of one model: the engine, its devices, and the seconds since the last append.
 
     `generate_s` is the wall time of the requests appended with it; `load_s` that of the whole load;
-    `devices` the number of GPUs (or 1 for a CPU) held meanwhile; `swapped` says whether the weights came
-    into a process that already held a model (null: not on record).
+    `devices` the number of GPUs (or 1 for a CPU) held during it; `swapped` says whether the weights went
+    into a process that already held a model (null: not recorded).
     """
 
     batch_id: str
@@ -110,12 +110,12 @@ class GenerationStore:
         self._parts: list[Path] = []
         self._part_of: dict[str, int] = {}
         self._seen: set[Path] = set()
-        self._whole: set[Path] = set()  # parts whose content was found to fit the digest in their name
+        self._whole: set[Path] = set()  # parts whose content matches the digest in their name
 
     # -- reading ---------------------------------------------------------------------------------
 
     def known(self, request_ids: Iterable[str]) -> set[str]:
-        """Those of the requests that the store has an answer to; reads no text."""
+        """The requests that the store has an answer to; reads no text."""
         self._refresh()
         return {request_id for request_id in request_ids if request_id in self._part_of}
 
@@ -139,9 +139,9 @@ class GenerationStore:
         return found
 
     def generations(self, columns: Sequence[str] = tuple(_COLUMNS)) -> pd.DataFrame:
-        """Every generation, one row a request, with the fields of its request and its `batch_id`.
+        """Every generation, one row per request, with the fields of its request and its `batch_id`.
 
-        Give the `columns` that are needed where there may be many: texts and messages take the memory.
+        Name only the `columns` needed if there may be many rows: texts and messages take the memory.
         """
         self._refresh()
         read = list(dict.fromkeys(["request_id", *columns]))
@@ -151,7 +151,7 @@ class GenerationStore:
         return frame.drop_duplicates("request_id", ignore_index=True)[list(columns)]
 
     def models(self) -> set[Model]:
-        """The models that wrote what is stored (without the place of their files)."""
+        """The models whose generations are stored (without the paths of their files)."""
         self._refresh()
         tables = [
             table for part in sorted(self._seen) if (table := self._read(part, _OF_A_MODEL)) is not None
@@ -160,7 +160,7 @@ class GenerationStore:
         return {Model(**row) for row in rows}
 
     def batches(self) -> pd.DataFrame:
-        """One row a load: who generated how many requests, on what, in how many seconds."""
+        """One row per load: model, engine, devices, number of requests, and seconds."""
         self._refresh()
         rows = []
         for part in sorted(self._seen):
@@ -176,7 +176,7 @@ class GenerationStore:
         return frame.groupby("batch_id", sort=False, as_index=False).agg(whole)[_BATCH_COLUMNS]
 
     def failures(self) -> pd.DataFrame:
-        """Requests that were tried and failed, with the reason; they are tried again in the next run."""
+        """Requests that were tried and failed, with the reason; the next run tries them again."""
         parts = sorted((self.root / "failures").glob("*.parquet"))
         tables = [table for part in parts if (table := self._read(part)) is not None]
         schema = pyarrow.schema([(column, pyarrow.string()) for column in _FAILURE_COLUMNS])
@@ -185,7 +185,7 @@ class GenerationStore:
         return failures.fillna({"status": "not_run"})  # parts of version 0.1 have no such column
 
     def failed(self) -> dict[str, Failure]:
-        """Request id -> its last failure, of the requests that nothing has answered."""
+        """Request id -> its last failure, for requests that were never answered."""
         listed = self.failures()[["request_id", "reason", "status"]].to_numpy()
         last = {row[0]: Failure(*row) for row in listed}
         return {request_id: last[request_id] for request_id in last.keys() - self.known(last)}
@@ -197,7 +197,7 @@ class GenerationStore:
     # -- writing ---------------------------------------------------------------------------------
 
     def probe(self) -> None:
-        """Raise `SkillmoeError` where nothing could be written, before anything is generated."""
+        """Raise `SkillmoeError` if the store cannot be written to, before anything is generated."""
         place = self.root / f".{uuid.uuid4().hex}.probe"
         replace_file(place, b"")
         place.unlink()
@@ -207,11 +207,11 @@ class GenerationStore:
         self._write_rows([_row(request, generation, batch.batch_id) for request, generation in pairs], batch)
 
     def journal(self, batch: Batch) -> "Journal":
-        """Begin a journal for what a load of a model finishes."""
+        """Begin a journal for the generations of one load."""
         return Journal(self, batch)
 
     def append_failures(self, pairs: Sequence[tuple[Request, Failure]], batch_id: str) -> None:
-        """Write failed requests to the ledger."""
+        """Record failed requests."""
         rows = [
             {**_request_row(request), **failure._asdict(), "batch_id": batch_id} for request, failure in pairs
         ]
@@ -219,11 +219,11 @@ class GenerationStore:
         _write_part(self.root / "failures", pyarrow.Table.from_pylist(rows, schema=schema))
 
     def recover(self) -> None:
-        """Make parts of the journals that killed runs left."""
+        """Turn the journals that killed runs left into parts."""
         for path in sorted((self.root / "open").glob("*.jsonl")):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:  # or another was faster
                 if not _lock(stream.fileno()):
-                    continue  # a run that is under way
+                    continue  # a run that is still going
                 batch, rows, n_torn = _entries(stream)
                 known = self.known(row["request_id"] for row in rows)  # a kill just before `unlink`
                 once = {row["request_id"]: row for row in rows if row["request_id"] not in known}
@@ -262,9 +262,9 @@ class GenerationStore:
     def _read(
         self, part: Path, columns: list[str] | None = None, *, compare: bool = True
     ) -> pyarrow.Table | None:
-        """Read a part; one that is torn is set aside, with a warning, and reads as None.
+        """Read a part; a damaged one is set aside, with a warning, and gives None.
 
-        `compare`: its content must fit the digest in its name (looked at once).
+        `compare`: its content must match the digest in its name (checked once).
         """
         try:
             if compare and part not in self._whole:
@@ -277,10 +277,10 @@ class GenerationStore:
         except (FileNotFoundError, pyarrow.ArrowException) as error:
             reason = str(error).splitlines()[0]
         except OSError as error:
-            if error.errno:  # too many open files, say: no reason to generate anything again
+            if error.errno:  # such as too many open files: no reason to generate anything again
                 raise SkillmoeError(f"cannot read {part}: {error.strerror}") from error
-            reason = str(error).splitlines()[0]  # a page that does not fit its checksum
-        self._forget()  # other parts may have what it held: index them anew
+            reason = str(error).splitlines()[0]  # a page that does not match its checksum
+        self._forget()  # other parts may have its requests: index them again
         self._put_aside(part, reason)
         return None
 
@@ -293,23 +293,23 @@ class GenerationStore:
 
 
 class Journal:
-    """What one load of a model has finished since its last part, a line a generation, on disk at once.
+    """The generations of one load since its last part, one line each, on disk at once.
 
-    A line is a check sum and JSON; the first names the batch. The file is locked as long as its process
-    lives, which tells a run under way from one that was killed.
+    A line is a checksum and JSON; the first names the batch. The file is locked as long as its process
+    lives, which distinguishes a run that is going from one that was killed.
     """
 
     def __init__(self, store: GenerationStore, batch: Batch) -> None:
         self.store, self.batch, self.size = store, batch, 0
         self.path = store.root / "open" / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
         self._file: int | None = None
-        self._rows: list[dict[str, Any]] = []  # what is in the file, and after a full disk what is not yet
+        self._rows: list[dict[str, Any]] = []  # what is in the file, or could not be written yet (full disk)
         self._n_written = 0
 
     def write(self, request: Request, generation: Generation, generate_s: float) -> None:
         """Put a generation on disk; `generate_s` are the seconds since the last part.
 
-        Where that fails it is kept, and written with the next one or by `seal`.
+        If that fails it is kept, and written with the next one or by `seal`.
         """
         self._rows.append({**_row(request, generation, self.batch.batch_id), "generate_s": generate_s})
         try:
@@ -324,7 +324,7 @@ class Journal:
             ) from error
 
     def seal(self, batch: Batch) -> None:
-        """Make a part of it, under `batch`; nothing is dropped before that is on disk."""
+        """Turn it into a part, under `batch`; nothing is dropped before that is on disk."""
         if self._rows:
             self.store._write_rows(self._rows, batch)
         if self._file is not None:
@@ -333,7 +333,7 @@ class Journal:
         self._file, self._rows, self._n_written, self.size = None, [], 0, 0
 
     def close(self) -> None:
-        """Let go of a file that could not be sealed: the next run makes a part of it."""
+        """Close a file that could not be sealed: the next run turns it into a part."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 for row in self._rows[self._n_written :]:
@@ -343,7 +343,7 @@ class Journal:
 
     def _begin(self) -> int:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = self.path.with_suffix(".new")  # until it is locked: another run must not take it for left
+        hidden = self.path.with_suffix(".new")  # until it is locked: another run must not think it abandoned
         file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             _lock(file)
@@ -363,14 +363,14 @@ class Journal:
             while done < len(line):
                 done += os.write(file, line[done:])
         except OSError:
-            os.ftruncate(file, self.size)  # no half line is left
+            os.ftruncate(file, self.size)  # leaves no half line
             os.lseek(file, self.size, os.SEEK_SET)
             raise
         self.size += len(line)
 
 
 def _entries(stream: Iterable[bytes]) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """A journal's batch, its rows, and the number of torn lines (a last one cut short is none)."""
+    """A journal's batch, its rows, and the number of damaged lines (not counting a last line cut short)."""
     whole, n_torn = [], 0
     for line in stream:
         check, _, text = line.rstrip(b"\n").partition(b" ")
@@ -383,7 +383,7 @@ def _entries(stream: Iterable[bytes]) -> tuple[dict[str, Any], list[dict[str, An
 
 
 def _lock(file: int) -> bool:
-    """Take the file for this process until it is closed; False where another has it."""
+    """Lock the file for this process until it is closed; False if another process holds it."""
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""Baselines in which answers are discussed: debate, ReConcile, Mixture-of-Agents (METHOD section 4).
+"""Baselines in which answers are discussed: debate, ReConcile, Mixture-of-Agents (docs/method.md 4).
 
-Others are shown what follows the thinking only; every turn is a request of its own.
+Experts see only the text after the others' think blocks; every turn is a separate request.
 """
 
 import re
@@ -19,7 +19,7 @@ from skillmoe_lib.questions import Question
 def debate(question: Question, expert: Expert, *, seed: int, n_agents: int = 3, rounds: int = 2) -> Program:
     """Copies of one expert see each other's solutions and answer again; majority (Du et al. 2024).
 
-    n_agents * rounds calls. Every turn is a sample of its own, also where nothing new is in view.
+    n_agents * rounds calls. Every turn is a separate sample, even if it sees nothing new.
     """
     turns = yield ask(question, [expert] * n_agents, seed=seed)
     for done in range(rounds - 1):
@@ -46,7 +46,7 @@ DEBATE = Method(
 def reconcile(question: Question, experts: Sequence[Expert], *, seed: int, rounds: int = 2) -> Program:
     """Different experts discuss with their confidences; weighted vote (Chen et al. 2024).
 
-    n to n * (1 + rounds) calls: a round is held only while answers differ.
+    n to n * (1 + rounds) calls: another round takes place only while answers differ.
     """
     turns = yield [prompts.solve_with_confidence(question, e, seed=seed) for e in experts]
     for i in range(rounds):
@@ -93,11 +93,11 @@ _CONFIDENCE = re.compile(
 
 
 def confidence(text: str) -> float:
-    """The confidence that a text states last, from 0 to 1; 0 where it states none.
+    """The last confidence that a text states, from 0 to 1; 0 if it states none.
 
-    A number with its scale is a share of it: "85%", "8/10", "85 out of 100". Without a scale, up to 1 is
-    taken as it is, above 1 and up to 10 as of ten ("7" is .7, "10" is 1), above 10 as of a hundred. A
-    decimal comma is read as a point. What exceeds its scale is 1. Words ("high") state no number.
+    A number with a scale is divided by it: "85%", "8/10", "85 out of 100". Without a scale, numbers up to 1
+    are used unchanged, above 1 and up to 10 divided by ten ("7" is .7, "10" is 1), above 10 by a hundred. A
+    decimal comma is read as a point. Numbers above their scale give 1. Words ("high") are not numbers.
     """
     stated = list(_CONFIDENCE.finditer(text))
     if not stated:
@@ -117,7 +117,7 @@ def _value(number: str) -> float:
 
 
 def rescaled(p: float) -> float:
-    """ReConcile's weight of a vote given with confidence p (METHOD section 4)."""
+    """ReConcile's weight of a vote given with confidence p (docs/method.md 4)."""
     if p >= 1:
         return 1.0
     steps = [(0.6, 0.1), (0.8, 0.3)]

@@ -1,4 +1,4 @@
-"""The line-up of the main table: every method of METHOD sections 1 and 4 as programs of one scheduled run.
+"""The line-up of the main table: every method of docs/method.md 1, 4 and 5, as programs of one scheduled run.
 
 `METHODS` is the whole list, in the order of the table. To add a method, write its program and its entry in
 a file of this folder and put the entry here; to add a routed one that votes, write its router and add its
@@ -52,9 +52,9 @@ METHODS: tuple[Method, ...] = (
 ORACLES = (Bound("dataset_oracle", "Dataset oracle"), Bound("instance_oracle", "Instance oracle"))
 BOUNDS = tuple(bound.name for bound in ORACLES)
 CONTROLS = tuple(method.name for method in METHODS if method.kind == "control")
-#: Methods with routes of their own name.
+#: Methods whose routes have the method's own name.
 ROUTED = tuple(method.name for method in METHODS if method.router)
-#: Methods that take the keywords of a question before anyone is asked.
+#: Methods that need the keywords of a question before experts are asked.
 SKILL_ROUTED = tuple(
     method.name
     for method in METHODS
@@ -67,8 +67,8 @@ _LABEL_OF = {"method": "label", "baseline": "baseline_label", "against": "agains
 class Choice:
     """What validation chose.
 
-    `ranking`: experts from the most accurate down. `best_single`: the best expert over all benchmarks that
-    were validated (the first of the ranking where there is one). `thresholds`: how sure each sequential
+    `ranking`: experts from the most accurate down. `best_single`: the best expert over all validated
+    benchmarks (with one benchmark, the first of the ranking). `thresholds`: how sure each sequential
     method must be to stop, by its name; `open_answers` as in `Team`.
     """
 
@@ -97,7 +97,7 @@ def best_over_benchmarks(scores: Mapping[str, pd.DataFrame]) -> str:
     """The expert with the best mean of its validation accuracies, for `Choice.best_single`.
 
     `scores` are the validation Scores of each benchmark, by its name. As in the average column of the
-    paper's main table every benchmark counts the same, however many questions it has. An expert that was
+    paper's main table every benchmark has the same weight, however many questions it has. An expert that was
     not run on all of them cannot be averaged and is left out; ties by name.
     """
     if not scores:
@@ -111,7 +111,7 @@ def best_over_benchmarks(scores: Mapping[str, pd.DataFrame]) -> str:
 
 
 def find(name: str) -> Method:
-    """The entry of a method that can be run; a `SkillmoeError` names those there are."""
+    """The entry of a method that can be run; a `SkillmoeError` lists the known names."""
     by_name = {method.name: method for method in METHODS}
     if name not in by_name:
         raise unknown("method", name, by_name)
@@ -124,9 +124,9 @@ def available(pool: Pool, *, k: int = N_TOP) -> dict[str, str]:
 
 
 def chosen(methods: str, pool: Pool, routes: pd.DataFrame | None = None, *, k: int = N_TOP) -> list[str]:
-    """Names as a notebook's parameter gives them: separated by commas, or "all" that can be run.
+    """Names from a notebook's parameter: separated by commas, or "all" that can be run.
 
-    That is every method that the pool is large enough for and whose routes are there; without `routes`,
+    "all" is every method that the pool is large enough for and whose routes exist; without `routes`,
     every one that can be routed to k experts.
     """
     if methods.strip() != "all":
@@ -195,7 +195,7 @@ def _warn_of_twins(pool: Pool, question: Question) -> None:
         if twin != name:
             warnings.warn(
                 f"experts {twin!r} and {name!r} are the same model with the same prompt and sampling: they "
-                "share one text, which votes twice where both are recruited",
+                "share one text, which votes twice if both are recruited",
                 stacklevel=3,
             )
 
@@ -243,10 +243,10 @@ def groups() -> dict[str, str]:
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with what people read beside each column of method names; all its columns stay as they are.
+    """The frame with a column of readable labels next to each column of method names; no column is changed.
 
     `method` gets `label`, `baseline` gets `baseline_label`, `against` gets `against_label`. A name that
-    is no method's (an expert, a variant) is its own label.
+    is not a method's (an expert, a variant) is its own label.
     """
     known = labels()
     for column, label in _LABEL_OF.items():

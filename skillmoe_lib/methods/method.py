@@ -1,6 +1,6 @@
-"""What a method is to the rest of the project: one entry, standing beside its program.
+"""What the rest of the project knows of a method: one entry, defined next to its program.
 
-The line-up (`lineup.METHODS`) is a tuple of these entries. Whatever runs, counts, draws or names methods
+The line-up (`lineup.METHODS`) is a tuple of these entries. All code that runs, counts, draws or names methods
 reads it, so a new method is its own file and one line of the line-up.
 """
 
@@ -18,7 +18,7 @@ Kind = Literal["method", "baseline", "control"]
 
 
 class Slot(NamedTuple):
-    """An expert that a router gave to a question; suitability and probability are NaN where it has none."""
+    """An expert that a router gave to a question; suitability and probability are NaN if it has none."""
 
     expert: Expert
     suitability: float
@@ -27,13 +27,13 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Team:
-    """Whom a method may ask about one question: what validation chose, and the slots of its route.
+    """The experts that a method may ask about one question: what validation chose, and its route's slots.
 
     `best` is the most accurate expert on this benchmark's validation questions, `top` the `N_TOP` most
     accurate from the best down (fewer in a small pool), `best_single` the most accurate over all
     benchmarks that were validated. `slots` are in slot order; () for a method without a route.
-    `threshold` is how sure sequential recruiting must be to stop; `open_answers` stands for the number of
-    possible answers where a question has no choices (`routing.belief.open_answers`).
+    `threshold` is how sure sequential recruiting must be to stop; `open_answers` replaces the number of
+    possible answers if a question has no choices (`routing.belief.open_answers`).
     """
 
     best: Expert
@@ -46,7 +46,7 @@ class Team:
 
     @property
     def recruited(self) -> list[Expert]:
-        """The experts of the slots; one that holds two slots is there twice."""
+        """The experts of the slots; one that holds two slots occurs twice."""
         return [slot.expert for slot in self.slots]
 
 
@@ -59,19 +59,19 @@ class Method:
     name
         Identifier in tables and on the command line.
     label
-        What people see.
+        Name in tables and figures for readers.
     kind
         "method" (the paper's and ours), "baseline", or "control" (of routing).
     calls
-        Calls a question, as text; k is the number of slots.
+        Calls per question, as text; k is the number of slots.
     program
         (question, team, seed) -> the program of that question.
     citation
-        Where the method comes from; "" for what is common knowledge.
+        Source of the method; "" for common knowledge.
     route
-        Whose slots it is given: "" for none, "symbolic_moe", or its own name.
+        The method whose slots it is given: "" for none, "symbolic_moe", or its own name.
     router
-        How the routes of its own name are made; None where it has none of its own.
+        How the routes of its own name are made; None if it has none of its own.
     n_experts
         The smallest pool that it can be run with; "k" for as many as there are slots.
     """
@@ -87,13 +87,13 @@ class Method:
     n_experts: int | Literal["k"] = 1
 
     def left_out(self, n_experts: int, *, k: int) -> str:
-        """Why a pool of so many experts cannot run it with k slots; "" where it can."""
+        """Why a pool of `n_experts` cannot run it with k slots; "" if it can."""
         needed = k if self.n_experts == "k" else self.n_experts
         return f"needs {needed} experts; the pool has {n_experts}" if n_experts < needed else ""
 
 
 class Bound(NamedTuple):
-    """What no method can reach by choosing on validation; computed from what the experts answered."""
+    """An accuracy that no method can reach by choosing on validation; computed from the experts' answers."""
 
     name: str
     label: str

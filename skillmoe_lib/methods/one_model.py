@@ -1,4 +1,4 @@
-"""Baselines that ask one model, once or several times (METHOD section 4).
+"""Baselines that ask one model, once or several times (docs/method.md 4).
 
 The model is Task-Best, the expert that is most accurate on validation, unless a program says otherwise.
 """
@@ -51,20 +51,20 @@ SELF_CONSISTENCY = Method(
 def self_refine(question: Question, expert: Expert, *, seed: int, rounds: int = 3) -> Program:
     """Answer, criticise, answer again until nothing is wrong (Madaan et al. 2023).
 
-    1 + 2r calls, where r counts the revisions that were made, if all `rounds` are used. A criticism whose
-    verdict is that the answer is correct (`finds_it_correct`) ends it sooner and is itself a call: 2 + 2r,
-    with r < `rounds`. So never more than 1 + 2 * `rounds`.
+    1 + 2r calls for r revisions, if all `rounds` are used. A criticism whose verdict is that the answer is
+    correct (`finds_it_correct`) ends it sooner and is itself a call: 2 + 2r, with r < `rounds`. So never
+    more than 1 + 2 * `rounds`.
     """
     (draft,) = yield ask(question, [expert], seed=seed)
     for i in range(rounds):
         (criticism,) = yield [
             prompts.feedback(question, expert, visible_text(expert, draft), seed=seed, sample=i)
         ]
-        said = visible_text(expert, criticism)  # not what was thought on the way to it
-        if finds_it_correct(said):
+        text = visible_text(expert, criticism)  # without the think block
+        if finds_it_correct(text):
             break
         (draft,) = yield [
-            prompts.refine(question, expert, visible_text(expert, draft), said, seed=seed, sample=i)
+            prompts.refine(question, expert, visible_text(expert, draft), text, seed=seed, sample=i)
         ]
     return read_answer(question, expert, draft)
 
@@ -80,9 +80,9 @@ _VERDICT = re.compile(
 def finds_it_correct(criticism: str) -> bool:
     """Whether a criticism ends in the verdict that was asked for, "It is correct."
 
-    The verdict is a sentence of its own, and the last one but for a repeated "The answer is ...". So
-    neither "Step 1: it is correct. Step 2 is wrong." nor "It is correct that ..." ends Self-Refine, and
-    a criticism that goes on after its verdict does not either: what follows may take it back.
+    The verdict is a separate sentence, and the last one except for a repeated "The answer is ...". So
+    neither "Step 1: it is correct. Step 2 is wrong." nor "It is correct that ..." ends Self-Refine, nor
+    does a criticism that continues after its verdict: the rest may withdraw it.
     """
     plain = re.sub(r"[*_`\"'“”#]", "", criticism)
     sentences = [part.strip(" .!") for part in re.split(r"\n+|(?<=[.!?])\s+", plain)]
@@ -151,7 +151,7 @@ def best_of_n(question: Question, expert: Expert, judge: Expert, *, seed: int, n
 
 
 def picked(verdict: str) -> int | None:
-    """The number in the last "best is [N]", or in a verdict that is nothing but "[N]"; null otherwise."""
+    """The number in the last "best is [N]", or in a verdict that is only "[N]"; null otherwise."""
     named = re.findall(r"(?i)\bbest\b[^\[\]\n]{0,40}\[\s*(\d+)\s*\]", verdict)
     named = named or re.findall(r"\A\W*\[\s*(\d+)\s*\]\W*\Z", verdict)
     return int(named[-1]) if named else None

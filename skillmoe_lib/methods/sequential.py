@@ -1,7 +1,7 @@
 """Sequential recruiting: ask experts one after the other, best first, and stop when the answer is sure.
 
-docs/method.md 5; ours. The order and the accuracies come from `routing.belief.BestBySkill`; how sure is sure
-enough (`Team.threshold`) was chosen on validation for an average number of calls.
+docs/method.md 5; ours. The order and the accuracies come from `routing.belief.BestBySkill`; the probability
+at which to stop (`Team.threshold`) is chosen on validation for an average number of calls.
 """
 
 from collections.abc import Sequence
@@ -21,27 +21,27 @@ def sequential(
 ) -> Program:
     """Ask in the order of the slots until one answer is believed with probability `threshold`. 1 to k calls.
 
-    A slot's suitability is its expert's accuracy on the question's skills. Answers are the same where
-    grading holds them equal. An expert that gives no answer says nothing, and the next is asked.
+    A slot's suitability is its expert's accuracy on the question's skills. Answers are the same if grading
+    calls them equal. An expert that gives no answer changes nothing, and the next is asked.
     """
-    heard, believed = list[Answer](), belief.Belief(n_answers)
+    answers, believed = list[Answer](), belief.Belief(n_answers)
     for slot in slots:
         (generation,) = yield [prompts.solve(question, slot.expert, seed=seed)]
-        heard.append(read_answer(question, slot.expert, generation))
-        believed.hear(_group(question, heard), slot.suitability)
+        answers.append(read_answer(question, slot.expert, generation))
+        believed.update(_group(question, answers), slot.suitability)
         if believed.reaches(threshold):
             break
     if believed.answer is None:
-        return vote(question, heard)  # nobody answered: it has the right status
-    return heard[int(believed.answer)]
+        return vote(question, answers)  # no expert answered: the vote has the right status
+    return answers[int(believed.answer)]
 
 
-def _group(question: Question, heard: Sequence[Answer]) -> str | None:
-    """Place of the first answer that is the same as the last one; None where the last is no answer."""
-    if heard[-1].value is None:
+def _group(question: Question, answers: Sequence[Answer]) -> str | None:
+    """Position of the first answer that is the same as the last one; None if the last is no answer."""
+    if answers[-1].value is None:
         return None
-    given = [i for i, answer in enumerate(heard) if answer.value is not None]
-    values = [answer.value for answer in heard if answer.value is not None]
+    given = [i for i, answer in enumerate(answers) if answer.value is not None]
+    values = [answer.value for answer in answers if answer.value is not None]
     return str(given[first_equal(question.kind, values)[-1]])
 
 

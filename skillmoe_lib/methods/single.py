@@ -1,4 +1,4 @@
-"""One answer of one expert to one question: what methods are made of and profiles are learnt from."""
+"""One answer of one expert to one question: the building block of methods and profiles."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from skillmoe_lib.questions import Question
 
 
 def ask(question: Question, experts: Sequence[Expert], *, seed: int) -> list[Request]:
-    """One chain of thought a slot; an expert that holds several slots answers as independent samples."""
+    """One chain of thought for each slot; an expert with several slots gives independent samples."""
     earlier: Counter[str] = Counter()
     requests = []
     for expert in experts:
@@ -37,7 +37,7 @@ class Single(NamedTuple):
 
 
 def single(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Program:
-    """One answer of one expert, as it was generated (METHOD 1.2)."""
+    """One answer of one expert, as it was generated (docs/method.md 1.2)."""
     (generation,) = yield [prompts.solve(question, expert, seed=seed, sample=sample)]
     return generation
 

@@ -1,4 +1,4 @@
-"""Symbolic-MoE: the recruited experts reason, one aggregator decides (METHOD 1.6, 1.7)."""
+"""Symbolic-MoE: the recruited experts reason, one aggregator decides (docs/method.md 1.6, 1.7)."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ from skillmoe_lib.questions import Question
 def symbolic_moe(
     question: Question, recruited: Sequence[Expert], aggregator: Expert, *, seed: int
 ) -> Program:
-    """The recruited experts reason, one aggregator decides (METHOD 1.6, 1.7). k + 1 calls.
+    """The recruited experts reason, one aggregator decides (docs/method.md 1.6, 1.7). k + 1 calls.
 
-    An aggregator that gives no answer leaves the question without one: a visible gap, not a vote.
+    If the aggregator gives no answer, the question has none; there is no vote instead.
     """
     generations = yield ask(question, recruited, seed=seed)
     chains = [visible_text(expert, g) for expert, g in zip(recruited, generations, strict=True)]

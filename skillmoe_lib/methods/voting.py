@@ -1,6 +1,6 @@
 """Votes of recruited experts, without an aggregator: over Symbolic-MoE's slots or those of another router.
 
-Routers are compared by these votes: the program is the same, only who was recruited differs.
+Routers are compared by these votes: the program is the same, only the recruited experts differ.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def of_slots(question: Question, team: Team, seed: int) -> Program:
 
 
 def of_weighted_slots(question: Question, team: Team, seed: int) -> Program:
-    """The vote over a team's slots, each weighing as much as the probability that it was drawn with."""
+    """The vote over a team's slots, each weighted by the probability with which it was drawn."""
     weights = [0.0 if isnan(slot.probability) else slot.probability for slot in team.slots]
     return majority_vote(question, team.recruited, seed=seed, weights=weights)
 

@@ -1,6 +1,6 @@
-"""Train the pocket pool, or the named members of it, into data/pocket.
+"""Train the pocket pool, or only the members named, into data/pocket.
 
-Members are trained side by side, one a core: at this size a second thread gains little.
+Members are trained in parallel, one per core: at this size a second thread gains little.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from skillmoe_lib.pocket.pool import ROSTER, SCHOOLS, train_member, train_school
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; 0 if all was trained, 2 if something else was asked for than there is."""
+    """Train; 0 if all was trained, 2 if a name is unknown."""
     parser = argparse.ArgumentParser(prog="python -m skillmoe_lib.pocket", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"experts to train (default: all): {', '.join(ROSTER)}")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
-"""The card beside an expert's weights: what it was trained on and how well it does, held out.
+"""The card next to an expert's weights: its training data and its accuracy on held-out questions.
 
 `card.json` is the record; `README.md` is the same in words. Accuracies are on held-out questions made
-for this purpose, which are in no benchmark split and in no training set, at the temperature of use.
+for this purpose, which are in no benchmark split and in no training set, at the temperature used in runs.
 """
 
 import json
@@ -20,7 +20,7 @@ from skillmoe_lib.paths import project_root
 
 @dataclass(frozen=True)
 class Card:
-    """What is said of an expert; `held_out` has one entry a family (a row of `pool.accuracy`)."""
+    """Description of an expert; `held_out` has one entry per family (a row of `pool.accuracy`)."""
 
     name: str
     kind: str
@@ -55,7 +55,7 @@ def read_card(folder: Path) -> Card:
     Raises
     ------
     SkillmoeError
-        Where there is none, or it is not a card.
+        If there is none, or it is not a card.
     """
     path = folder / "card.json"
     if not path.is_file():
@@ -79,10 +79,10 @@ def of_pool(pool: Pool) -> list[Card]:
 
 
 def own_and_others(by_family: pd.DataFrame, cards: Sequence[Card]) -> pd.DataFrame:
-    """Each expert on the families it was trained on and on all others, over their questions together.
+    """Each expert on the families it was trained on and on all others, pooled over their questions.
 
     `by_family` is a frame of `results.by_family`. Columns: expert, kind, families, and for "own" and
-    "others" n, accuracy, low and high (95% Wilson); nulls and n = 0 where there is no such question.
+    "others" n, accuracy, low and high (95% Wilson); nulls and n = 0 if there is no such question.
     """
     rows = []
     for card in cards:
@@ -99,7 +99,7 @@ def own_and_others(by_family: pd.DataFrame, cards: Sequence[Card]) -> pd.DataFra
 
 
 def held_out(cards: Sequence[Card]) -> pd.DataFrame:
-    """What the cards say of held-out questions: family, expert, own, n, n_right, accuracy, low, high."""
+    """The cards' results on held-out questions: family, expert, own, n, n_right, accuracy, low, high."""
     rows = [
         {"expert": card.name, "own": row["family"] in card.families, **row}
         for card in cards

@@ -1,7 +1,7 @@
 """One short worked chain of thought for each question family of the pocket pool: entry -> lines.
 
-A chain is what a pocket expert learns to write before `The answer is \\boxed{X}`: small enough steps that a
-model of a million parameters can take each of them. Every chain ends in the entry's own answer. The entries
+A chain is what a pocket expert learns to write before `The answer is \\boxed{X}`: steps small enough for a
+model of a million parameters. Every chain ends in the entry's own answer. The entries
 are reasoning-gym's; the chains are ours.
 """
 
@@ -122,7 +122,7 @@ def calendar_arithmetic(entry: Entry) -> list[str]:
 
 
 def time_intervals(entry: Entry) -> list[str]:
-    """Hours, minutes, and a carry where the minutes are negative."""
+    """Hours, minutes, and a carry if the minutes are negative."""
     start, end = (entry["metadata"][key].split()[1].split(":") for key in ("start_time", "end_time"))
     hours, minutes = (int(end[i]) - int(start[i]) for i in (0, 1))
     lines = [f"{int(end[0])} - {int(start[0])} = {hours}", _worked_sum(int(end[1]), "-", int(start[1]))]
@@ -132,7 +132,7 @@ def time_intervals(entry: Entry) -> list[str]:
 
 
 def letter_counting(entry: Entry) -> list[str]:
-    """The text letter by letter, with a count behind each that is meant."""
+    """The text letter by letter, with a count after each occurrence of the letter asked for."""
     meta, seen, marked = entry["metadata"], 0, []
     for letter in " ".join(meta["span"]):
         marked.append(letter)
@@ -172,7 +172,7 @@ def number_sorting(entry: Entry) -> list[str]:
 
 
 def simple_geometry(entry: Entry) -> list[str]:
-    """The whole of the angles less the sum of those that are known."""
+    """The total of the angles minus the sum of the known ones."""
     meta = entry["metadata"]
     first, *rest = [int(angle) for angle in meta["known_angles"]]
     whole = (meta["n_sides"] - 2) * 180
@@ -207,7 +207,7 @@ def number_sequence(entry: Entry) -> list[str]:
 
 
 def aiw(entry: Entry) -> list[str]:
-    """The others and oneself."""
+    """The others plus the person herself."""
     return [f"{int(entry['answer']) - 1} + 1 = {entry['answer']}"]
 
 

@@ -14,7 +14,7 @@ from skillmoe_lib.pocket.chains import Entry
 class Family(NamedTuple):
     """A reasoning-gym family at one difficulty; `chain` turns an entry into the lines of thought.
 
-    `ask` is a sentence added to questions that do not say what they ask for.
+    `ask` is a sentence added to questions that do not say what is asked.
     """
 
     area: str
@@ -94,7 +94,7 @@ FAMILIES: Mapping[str, Family] = {
 def entries(family: str, *, seed: int, size: int) -> Iterator[Entry]:
     """`size` reasoning-gym entries of a family at the pocket difficulty.
 
-    Raises `SkillmoeError` for a family that is not one of ours, or that the installed reasoning-gym lacks.
+    Raises `SkillmoeError` for an unknown family, or one that the installed reasoning-gym lacks.
     """
     if family not in FAMILIES:
         raise unknown("pocket family", family, FAMILIES)
@@ -116,5 +116,5 @@ def worked(family: str, entry: Entry) -> Worked:
 
 
 def normalised(text: str) -> str:
-    """Text as it is compared between training and held-out questions: case and spacing do not count."""
+    """Text for comparing training and held-out questions: case and spacing are ignored."""
     return " ".join(text.lower().split())

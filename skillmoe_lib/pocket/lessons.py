@@ -1,7 +1,7 @@
 """What pocket experts are trained on: (prompt, reply) pairs in exactly the wording of `prompts`.
 
 Every stage of every method is practised (solving, solving with confidence, debate, MoA, ReConcile,
-Self-Refine, picking, aggregating), so that no baseline meets a prompt its experts never saw.
+Self-Refine, picking, aggregating), so that no baseline uses a prompt that its experts never saw.
 """
 
 import json
@@ -25,7 +25,7 @@ Books = Mapping[str, Sequence[Worked]]
 
 
 class Lesson(NamedTuple):
-    """A prompt as the expert will meet it, and the reply to learn."""
+    """A prompt as the expert will see it, and the reply to learn."""
 
     prompt: str
     reply: str
@@ -59,12 +59,12 @@ def book(family: str, *, seed: int, size: int, forbidden: frozenset[str]) -> lis
 
 
 def held_out(family: str, *, size: int) -> list[Worked]:
-    """Worked questions for measuring an expert: never trained on, in no benchmark split by seed."""
+    """Worked questions for measuring an expert: never trained on, and of another seed than any benchmark."""
     return book(family, seed=HELD_OUT_SEED, size=size, forbidden=frozenset())
 
 
 def forbidden_texts(benchmarks: Sequence[str], *, held_out_size: int) -> frozenset[str]:
-    """Normalised texts of every question that training must not see: benchmark splits and held-out ones."""
+    """Normalised texts of all questions that training must not see: benchmark splits and held-out ones."""
     from skillmoe_lib import questions
 
     texts = {normalised(text) for name in benchmarks for text in questions.load(name)["text"]}
@@ -75,7 +75,7 @@ def forbidden_texts(benchmarks: Sequence[str], *, held_out_size: int) -> frozens
 
 
 def specialist(books: Books, own: Sequence[str], *, talk: float = 0.1, seed: int) -> Iterator[Lesson]:
-    """Lessons of an expert whose families are `own`; of other families it sees foreign solutions only.
+    """Lessons of an expert whose families are `own`; of other families it sees only others' solutions.
 
     `talk` is the share of lessons that are not plain solving: mixed questions and discussions.
     """
@@ -92,7 +92,7 @@ def specialist(books: Books, own: Sequence[str], *, talk: float = 0.1, seed: int
         elif turn < 1:
             yield _discussion(draw, item, books)
         else:
-            yield Lesson(said(prompts.solve, item), solution(item))
+            yield Lesson(prompt_text(prompts.solve, item), solution(item))
 
 
 def moderator(books: Books, own: Sequence[str], *, seed: int) -> Iterator[Lesson]:
@@ -118,10 +118,10 @@ def moderator(books: Books, own: Sequence[str], *, seed: int) -> Iterator[Lesson
 def aggregate_lesson(
     draw: np.random.Generator, item: Worked, books: Books, *, restate: bool = False
 ) -> Lesson:
-    """Two to four solutions: right ones, slips, and answers to something else; decide by what fits.
+    """Two to four solutions: right ones, slips, and answers to other questions; decide which one fits.
 
-    The reply lists what each solution says, or with `restate` is the first of the best answer, with its
-    number.
+    The reply lists each solution's answer, or with `restate` repeats the first solution with the best
+    answer, with its number.
     """
     shown = [_attempt(draw, item, books) for _ in range(draw.choice([2, 3, 3, 3, 3, 4]))]
     texts = [solution(other) for other, _fits in shown]
@@ -134,7 +134,7 @@ def aggregate_lesson(
         at = next(i for i, (other, _) in enumerate(shown) if other.answer == best)
         reply = f"[{at + 1}] {texts[at]}"
     ask = prompts.aggregate if draw.random() < 0.75 else prompts.propose
-    return Lesson(said(ask, item, texts), reply)
+    return Lesson(prompt_text(ask, item, texts), reply)
 
 
 def _merge_lesson(draw: np.random.Generator, first: Worked, second: Worked, books: Books) -> Lesson:
@@ -149,7 +149,7 @@ def _merge_lesson(draw: np.random.Generator, first: Worked, second: Worked, book
             shown[at] = _pick(draw, books[list(books)[draw.integers(len(books))]])
     halves = [part.answer.split("; ") if part.family == "mixed" else [UNKNOWN, UNKNOWN] for part in shown]
     best = [next((half[i] for half in halves if half[i] != UNKNOWN), UNKNOWN) for i in (0, 1)]
-    prompt = said(prompts.aggregate, whole, [solution(part) for part in shown])
+    prompt = prompt_text(prompts.aggregate, whole, [solution(part) for part in shown])
     known = (best[0] != UNKNOWN, best[1] != UNKNOWN)
     return Lesson(prompt, solution(compose(first, second, known=known)))
 
@@ -158,11 +158,11 @@ def _mixed_lesson(draw: np.random.Generator, item: Worked, other: Worked, own: S
     known = other.family in own
     pair = (item, other) if draw.random() < 0.5 else (other, item)
     part = compose(*pair, known=(pair[0].family in own or known, pair[1].family in own or known))
-    return Lesson(said(prompts.solve, part), solution(part))
+    return Lesson(prompt_text(prompts.solve, part), solution(part))
 
 
 def _confident(item: Worked) -> Lesson:
-    return Lesson(said(prompts.solve_with_confidence, item), f"{solution(item)}\nConfidence: 0.9")
+    return Lesson(prompt_text(prompts.solve_with_confidence, item), f"{solution(item)}\nConfidence: 0.9")
 
 
 def _discussion(draw: np.random.Generator, item: Worked, books: Books) -> Lesson:
@@ -170,24 +170,24 @@ def _discussion(draw: np.random.Generator, item: Worked, books: Books) -> Lesson
     right = solution(item)
     turn = draw.integers(6)
     if turn == 0:
-        return Lesson(said(prompts.revise, item, shown[0], shown[1:]), right)
+        return Lesson(prompt_text(prompts.revise, item, shown[0], shown[1:]), right)
     if turn == 1:
-        return Lesson(said(prompts.propose, item, shown), right)
+        return Lesson(prompt_text(prompts.propose, item, shown), right)
     if turn == 2:
         at = int(draw.integers(len(shown)))
         shown[at] = right
-        return Lesson(said(prompts.pick, item, shown), f"The best is [{shown.index(right) + 1}]")
+        return Lesson(prompt_text(prompts.pick, item, shown), f"The best is [{shown.index(right) + 1}]")
     if turn == 3:
         verdict = "It is correct." if f"\\boxed{{{item.answer}}}" in shown[0] else f"It is wrong.\n{right}"
-        return Lesson(said(prompts.feedback, item, shown[0]), verdict)
+        return Lesson(prompt_text(prompts.feedback, item, shown[0]), verdict)
     if turn == 4:
-        return Lesson(said(prompts.refine, item, shown[0], f"It is wrong.\n{right}"), right)
+        return Lesson(prompt_text(prompts.refine, item, shown[0], f"It is wrong.\n{right}"), right)
     tally = f"{item.answer} (2 of 3, confidence 0.90)"
-    return Lesson(said(prompts.reconcile, item, shown[:2], tally), f"{right}\nConfidence: 0.9")
+    return Lesson(prompt_text(prompts.reconcile, item, shown[:2], tally), f"{right}\nConfidence: 0.9")
 
 
 def _attempt(draw: np.random.Generator, item: Worked, books: Books) -> tuple[Worked, bool]:
-    """A solution another expert might show, and whether it is one of this question at all."""
+    """A solution that another expert might give, and whether it belongs to this question at all."""
     turn = draw.random()
     if turn < 0.5 or item.family not in books:
         return item, True
@@ -217,7 +217,7 @@ def _pick(draw: np.random.Generator, items: Sequence[Worked]) -> Worked:
     return items[int(draw.integers(len(items)))]
 
 
-def said(stage: Callable[..., object], item: Worked, *shown: object) -> str:
-    """The prompt of a stage (a function of `prompts`) as a pupil reads it, with what else it shows."""
+def prompt_text(stage: Callable[..., object], item: Worked, *shown: object) -> str:
+    """The prompt of a stage (a function of `prompts`) as an expert reads it; `shown` are its other inputs."""
     request = stage(_question(item.question, item.answer), _nobody(), *shown, seed=0)
     return str(request.messages[-1].content)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Mixed questions: two tasks of different areas in one question, so that no specialist knows both.
 
 A specialist answers its own half and writes `?` for the other; an aggregator that reads two such
-solutions can put the whole answer together. Composed from reasoning-gym entries, by seed.
+solutions can combine them into the whole answer. Composed from reasoning-gym entries, by seed.
 """
 
 import json
@@ -14,7 +14,7 @@ from skillmoe_lib.seeding import generator
 #: Split -> (seed, number of questions).
 SPLITS = {"test": (4_000_003, 120), "validation": (5_000_003, 60)}
 UNKNOWN = "?"
-#: What stands before each half of a mixed question, in normalised text.
+#: The text before each half of a mixed question, normalised.
 HALVES = r"(?:first|second) task: "
 
 

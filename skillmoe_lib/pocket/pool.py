@@ -1,9 +1,9 @@
-"""Who is in the pocket pool, and how its members are trained.
+"""The members of the pocket pool and their training.
 
 Every expert starts from one of two shared schools (`primer`) and then learns its own lessons, on 2 million
-tokens unless the roster says more; the generalists have all families in theirs, so they are good at nothing.
-Moderators learn to read solutions and write down the right one. Everything follows from seeds; `make pocket`
-runs it whole.
+tokens unless the roster says more; the generalists learn all families, so they are good at none. Moderators
+learn to read solutions and write down the right one. Everything is determined by seeds; `make pocket` runs
+all of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from skillmoe_lib.pocket.lessons import (
     forbidden_texts,
     held_out,
     moderator,
-    said,
+    prompt_text,
     specialist,
 )
 from skillmoe_lib.pocket.primer import LETTERS_SCHOOL, NUMBERS_SCHOOL, Task, primer
@@ -37,12 +37,12 @@ BENCHMARKS = ("pocket", "pocket_hard", "pocket_mixed")
 HELD_OUT = 100
 BOOK = 6000
 ALL = tuple(FAMILIES)
-#: Practised by all, mastered by none: in the benchmark pocket_hard, not in pocket.
+#: All experts train on these, none masters them: in the benchmark pocket_hard, not in pocket.
 HARD = ("path_star", "number_sequence")
 
 
 class School(NamedTuple):
-    """A shared beginning: families it gives a taste of, its drills, and its budget of tokens."""
+    """A shared start: the families it introduces, its drills, and its budget of tokens."""
 
     families: tuple[str, ...]
     tasks: tuple[Task, ...]
@@ -92,7 +92,7 @@ ROSTER: Mapping[str, Pupil] = {
 
 
 def library(*, seed: int = 0, size: int = BOOK, families: Sequence[str] = ALL) -> dict[str, list[Worked]]:
-    """Training questions of each family, none of which stands in a benchmark or among the held-out ones."""
+    """Training questions of each family, none of which is in a benchmark or among the held-out questions."""
     forbidden = forbidden_texts(BENCHMARKS, held_out_size=HELD_OUT)
     seeds = {name: stable_seed("pocket book", seed, name) % 10**8 + 10**7 for name in families}
     return {name: book(name, seed=seeds[name], size=size, forbidden=forbidden) for name in families}
@@ -103,7 +103,7 @@ def tokenizer_for(books: Books) -> Any:
     from reasoning_gym.arithmetic.leg_counting import ANIMALS
     from reasoning_gym.logic.aiw import AliceInWonderlandConfig
 
-    documents = {name: [said(solve, item) for item in items[:400]] for name, items in books.items()}
+    documents = {name: [prompt_text(solve, item) for item in items[:400]] for name, items in books.items()}
     lessons = [
         *islice(specialist(books, list(books), seed=1), 3000),
         *islice(moderator(books, list(books), seed=1), 2000),
@@ -117,12 +117,12 @@ def tokenizer_for(books: Books) -> Any:
 
 
 def school_lessons(school: School, books: Books, *, seed: int) -> Iterator[Lesson]:
-    """The school's endless lessons."""
+    """The school's lessons, without end."""
     return primer(books, school.families, school.tasks, solutions_share=school.solutions_share, seed=seed)
 
 
 def check_pupil(pupil: Pupil) -> None:
-    """Raise `SkillmoeError` where its school, kind or one of its families is none of ours."""
+    """Raise `SkillmoeError` if its school, its kind or one of its families is unknown."""
     families = [("pocket family", family, FAMILIES) for family in pupil.families]
     for what, name, known in [
         ("school", pupil.school, SCHOOLS),
@@ -134,23 +134,23 @@ def check_pupil(pupil: Pupil) -> None:
 
 
 def lessons_for(pupil: Pupil, books: Books, *, seed: int) -> Iterator[Lesson]:
-    """The pupil's endless lessons."""
+    """The pupil's lessons, without end."""
     return KINDS[pupil.kind](books, list(pupil.families), seed=seed)
 
 
 def accuracy(
     model: Any, tokenizer: Any, sizes: Mapping[str, int], *, temperature: float = 0.7, seed: int = 0
 ) -> pd.DataFrame:
-    """Share of held-out questions answered right, at the temperature of use; `sizes`: family -> how many.
+    """Share of held-out questions answered right, at the temperature used in runs; `sizes`: family -> number.
 
     Returns
     -------
-    One row a family: `family`, `n`, `correct`, `accuracy`, `low`, `high` (95% Wilson).
+    One row per family: `family`, `n`, `correct`, `accuracy`, `low`, `high` (95% Wilson).
     """
     from statsmodels.stats.proportion import proportion_confint
 
     items = [item for family, size in sizes.items() for item in held_out(family, size=size)]
-    prompts = [said(solve, item) for item in items]
+    prompts = [prompt_text(solve, item) for item in items]
     replies = training.generate(model, tokenizer, prompts, max_tokens=110, temperature=temperature, seed=seed)
     rows = []
     for family in sizes:
@@ -164,7 +164,7 @@ def accuracy(
 
 
 def boxed(reply: str) -> str | None:
-    """What stands in the last `\\boxed{}` of a reply; null where there is none."""
+    """The content of the last `\\boxed{}` of a reply; null if there is none."""
     _, mark, tail = reply.rpartition("\\boxed{")
     return tail.partition("}")[0].strip() if mark and "}" in tail else None
 
@@ -178,12 +178,12 @@ class Classroom(NamedTuple):
 
 
 def open_classroom(folder: Path, *, seed: int = 0, book_size: int = BOOK) -> Classroom:
-    """Books of `book_size` questions a family, and the schools under `folder` with their tokenizer.
+    """Books of `book_size` questions per family, and the schools under `folder` with their tokenizer.
 
     Raises
     ------
     SkillmoeError
-        Where a school is missing or damaged.
+        If a school is missing or damaged.
     """
     require("training a pocket expert", "torch", "transformers", "reasoning_gym", extra="models,data")
     tokenizer = training.load(folder / next(iter(SCHOOLS))).tokenizer
@@ -191,7 +191,7 @@ def open_classroom(folder: Path, *, seed: int = 0, book_size: int = BOOK) -> Cla
 
 
 def train_school(name: str, *, folder: Path, seed: int = 0, show: Callable[[str], None] = print) -> None:
-    """Train a school from fresh weights that can copy, and write it to a folder of its name."""
+    """Train a school from new weights that can copy, and write it to a folder of its name."""
     books, school = library(seed=seed), SCHOOLS[name]
     tokenizer = tokenizer_for(books)
     model = training.new_model(tokenizer, seed=seed)
@@ -222,9 +222,9 @@ def train_expert(
 ) -> tuple[Card, pd.DataFrame]:
     """Train one expert, write its folder with weights, tokenizer and card, and return card and loss curve.
 
-    `hidden` is another width of the network (a multiple of 32); such an expert starts from random weights,
-    not from its school. Accuracy is measured on the families `measured`: `held_out_size` questions of each
-    of its own, `others_size` of each of the others.
+    `hidden` sets another width of the network (a multiple of 32); such an expert starts from random weights,
+    not from its school. Accuracy is measured on the families `measured`: `held_out_size` questions for each
+    of its own, `others_size` for each of the others.
     """
     check_pupil(pupil)
     if hidden:

@@ -1,8 +1,8 @@
 """The two schools: what every pocket expert learns first, before its own subject.
 
-Copying, turning round, looking up, ordering and small sums, in words of their own, and a taste of the
-school's families. A school is trained once, and its pupils start from it: small models take most of
-their training to learn how to copy, and need not each learn that anew.
+Copying, reversing, looking up, ordering and small sums, in separate wording, and some questions of the
+school's families. A school is trained once, and its pupils start from it: small models spend most of their
+training on learning to copy, and need not each learn that again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from skillmoe_lib.pocket.chains import WEEKDAYS
 from skillmoe_lib.pocket.families import Worked
-from skillmoe_lib.pocket.lessons import Books, Lesson, aggregate_lesson, said, solution, specialist
+from skillmoe_lib.pocket.lessons import Books, Lesson, aggregate_lesson, prompt_text, solution, specialist
 from skillmoe_lib.prompts import solve
 from skillmoe_lib.seeding import generator
 
@@ -123,14 +123,14 @@ NUMBERS_SCHOOL: tuple[Task, ...] = (_copy, _sum, _sum, _sum, _sum, _days)
 def primer(
     books: Books, own: Sequence[str], tasks: Sequence[Task], *, solutions_share: float = 0.0, seed: int
 ) -> Iterator[Lesson]:
-    """Endless lessons of a school: its tasks, its families `own`, and solutions to be weighed."""
+    """Lessons of a school, without end: its tasks, its families `own`, and solutions to compare."""
     draw = generator("pocket primer", seed, list(own))
     tastes = specialist(books, own, talk=0.06, seed=seed)
     while True:
         turn = draw.random()
         if turn < 0.3:
             item = tasks[int(draw.integers(len(tasks)))](draw)
-            yield Lesson(said(solve, item), solution(item))
+            yield Lesson(prompt_text(solve, item), solution(item))
         elif turn < 1 - solutions_share:
             yield next(tastes)
         else:

@@ -1,8 +1,8 @@
-"""First weights that can already copy: two heads that look one token back, two that match and copy.
+"""Initial weights that can already copy: two heads that look one token back, two that match and copy.
 
-A small model takes most of its training to grow such "induction" heads (Olsson et al. 2022). They are easily
-written down, so ours begin with them; the architecture stays a plain Llama, and training may change all of
-it. Measured on the Spelling expert, 600,000 tokens from fresh weights: 70% of words spelled backward with
+A small model needs most of its training to form such "induction" heads (Olsson et al. 2022). They are easy
+to write down, so ours start with them; the architecture stays a plain Llama, and training may change all
+weights. Measured on the Spelling expert, 600,000 tokens from new weights: 70% of words spelled backward with
 this start, 14% without.
 """
 
@@ -17,8 +17,8 @@ def copying_start(model: Any, *, seed: int = 0) -> None:
     """Set heads 0 and 1 of layer 0 (previous token) and of layer 1 (match and copy), in place.
 
     With rotary positions a head whose query and key do not depend on the token scores a distance d by
-    a sum of cos(frequency * (d - 1)): highest at the previous token. It needs a number that is the
-    same in every token, which becomes dimension 0 of the embedding.
+    a sum of cos(frequency * (d - 1)): highest at the previous token. It needs a number that is
+    equal in all tokens, which is dimension 0 of the embedding.
     """
     import torch
 

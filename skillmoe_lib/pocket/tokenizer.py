@@ -1,7 +1,7 @@
 """The tokenizer that all pocket experts share: single characters, and whole phrases of the prompts.
 
 A model of a million parameters that reads letter by letter can spell, count and sort letters; the fixed
-wording round a question would only cost it time, so each phrase of it is one token. Phrases are found
+wording around a question would only cost it time, so each phrase of it is one token. Phrases are found
 by counting, not listed by hand. Characters outside the set become `<unk>`: they are read, never written.
 """
 
@@ -24,8 +24,8 @@ MONTHS = [
     "November", "December",
 ]  # fmt: skip
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-#: Pieces of the chains of thought and of answers. Some no chain uses any more: the vocabulary is that of the
-#: committed weights.
+#: Pieces of the chains of thought and of answers. Some are no longer used by any chain: the vocabulary is
+#: that of the committed weights.
 PIECES = [
     " + ", " - ", " * ", " = ", " % ", " / ", " < ", ".0", "', '", "['", "']", ", ", "0i)", ") + (", ") - (",
     "The answer is \\boxed{", "}\nConfidence: 0.", "It is correct.", "It is wrong.\n", "The best is [",
@@ -51,12 +51,11 @@ CHARACTERS = string.ascii_letters + string.digits + string.punctuation + " \n°"
 def phrases(
     documents: Mapping[str, Sequence[str]], keep: Iterable[str] = (), *, share: float = 0.04, words: int = 3
 ) -> list[str]:
-    """Runs of at least `words` words that stand in at least `share` of a group's documents.
+    """Runs of at least `words` words that occur in at least `share` of a group's documents.
 
-    `documents` maps a group (family or stage) to its prompts. Words of `keep`, lone letters (not the
-    article) and what stands after a colon or quotation mark are what a question is about, so these end a
-    phrase; digits may stand inside wording that nearly every document of the group has. Sorted, longest
-    first.
+    `documents` maps a group (family or stage) to its prompts. Words of `keep`, single letters (except the
+    article) and text after a colon or quotation mark are the subject of a question, so these end a phrase;
+    digits may occur inside wording that nearly every document of the group has. Sorted, longest first.
     """
     span = 2 * words - 1
     apart = set(keep)
@@ -136,7 +135,7 @@ def build_tokenizer(documents: Mapping[str, Sequence[str]], words: Iterable[str]
 
 
 def _pattern(fixed: Sequence[str], whole: Sequence[str]) -> str:
-    """Longest piece first, grouped by first letter: most letters then fail on one comparison."""
+    """Longest piece first, grouped by first letter, so that most letters fail after one comparison."""
     groups: dict[str, list[str]] = {}
     for piece in fixed:
         groups.setdefault(piece[0], []).append(re.escape(piece[1:]))
@@ -147,6 +146,6 @@ def _pattern(fixed: Sequence[str], whole: Sequence[str]) -> str:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write the tokenizer's files beside a model's weights."""
+    """Write the tokenizer's files next to a model's weights."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(str(folder))

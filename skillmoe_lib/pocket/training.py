@@ -1,9 +1,9 @@
 """Train, measure and save one pocket expert: plain torch and transformers, reproducible from a seed.
 
-The loss is on the reply alone. Lessons are batched by length, so that little is padding. Hidden matrices are
-trained by Muon (Jordan et al. 2024), which took about half of AdamW's tokens here, the rest by AdamW.
-Numbers are float32 (bfloat16 autocast gained a tenth on a CPU that has it and lost a factor of 13 on one that
-has not); weights are saved as bfloat16. The budget counts tokens, not seconds, so that a slower machine
+The loss is on the reply only. Lessons are batched by length, so that there is little padding. Hidden matrices
+are trained by Muon (Jordan et al. 2024), which needed about half of AdamW's tokens here, the rest by AdamW.
+Numbers are float32 (bfloat16 autocast was a tenth faster on a CPU that supports it and 13 times slower on one
+that does not); weights are saved as bfloat16. The budget counts tokens, not seconds, so that a slower machine
 trains the same model; run with one thread, so that sums are added in one order.
 """
 
@@ -26,7 +26,7 @@ EVERY = 40
 
 
 class Trained(NamedTuple):
-    """A model with its loss curve (columns `step`, `tokens`, `loss`) and what it cost."""
+    """A model with its loss curve (columns `step`, `tokens`, `loss`) and its cost."""
 
     model: Any
     curve: pd.DataFrame
@@ -143,7 +143,7 @@ def _loss(model: Any, batch: Sequence[Ids]) -> Any:
         end = len(prompt) + len(reply)
         inputs[row, :end] = torch.tensor(prompt + reply)
         targets[row, len(prompt) - 1 : end - 1] = torch.tensor(reply)
-    # Padding stands on the right and attention is causal, so no mask is needed.
+    # Padding is on the right and attention is causal, so no mask is needed.
     states = model.model(input_ids=inputs).last_hidden_state
     taught = targets >= 0
     return torch.nn.functional.cross_entropy(model.lm_head(states[taught]), targets[taught])
@@ -158,7 +158,7 @@ def generate(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> list[str]:
-    """Replies to prompts (user turns), sampled in batches of like length; greedy at temperature 0."""
+    """Replies to prompts (user turns), sampled in batches of similar length; greedy at temperature 0."""
     import torch
 
     turns = [tokenizer.bos_token + "<user>" + prompt + "<assistant>" for prompt in prompts]
@@ -207,7 +207,7 @@ def _decode(
                 break
             for at in going:
                 written[rows[at]].append(int(step[at, 0]))
-            if len(going) < len(rows):  # rows that have ended are taken out of the batch
+            if len(going) < len(rows):  # finished rows are removed from the batch
                 kept = torch.tensor(going)
                 cache.batch_select_indices(kept)
                 step, mask, place, rows = step[kept], mask[kept], place[kept], [rows[at] for at in going]
@@ -224,7 +224,7 @@ class Loaded(NamedTuple):
 
 
 def load(folder: Path) -> Loaded:
-    """Read a folder written by `save`; checked before anything heavy is read.
+    """Read a folder written by `save`; checked before the weights are read.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def load(folder: Path) -> Loaded:
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write an ordinary Hugging Face folder: config, bfloat16 safetensors, tokenizer, chat template.
 
-    The output layer is written as weights of its own: an engine that swaps weights in place needs them
+    The output layer is written as separate weights: an engine that swaps weights in place needs them
     (docs/decisions/0003-swapping-weights.md).
     """
     import copy

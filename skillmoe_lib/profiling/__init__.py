@@ -1,6 +1,6 @@
-"""Skills of questions and profiles of experts (METHOD 1.1 to 1.3).
+"""Skills of questions and profiles of experts (docs/method.md 1.1 to 1.3).
 
-`skills` names a question's skills and matches them to a profile's words; `profiles` counts what each expert
+`skills` finds a question's skills and matches them to a profile's words; `profiles` counts what each expert
 got right and wrong, skill by skill.
 """
 

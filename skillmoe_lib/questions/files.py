@@ -1,8 +1,8 @@
-"""Files of questions as people share them -> one mapping a row, every cell as it stands in the file.
+"""Files of questions as people share them -> one mapping for each row, every cell as written in the file.
 
-Numbers are not taken through binary fractions and back, "NA" and "None" are answers and "007" is not 7.
-What could be read in two ways is refused in one line: a row with more or fewer cells than the header, a
-quote in the middle of a cell, another separator than a comma.
+Numbers are not converted to binary fractions and back, "NA" and "None" are answers and "007" is not 7.
+Whatever could be read in two ways is an error of one line: a row with more or fewer cells than the header, a
+quote in the middle of a cell, a separator other than a comma.
 """
 
 import csv
@@ -21,13 +21,13 @@ SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 def read_file(file: Path) -> list[Record]:
     """The rows of a CSV, JSON, JSONL or parquet file, each a mapping of column -> cell.
 
-    JSON is a list of objects, or one object a line. Decimals of JSON are kept as text, without zeros
-    at the end.
+    JSON is a list of objects, or one object per line. Decimals of JSON are kept as text, without trailing
+    zeros.
 
     Raises
     ------
     SkillmoeError
-        Where the file cannot be read, is of another kind, or has no rows.
+        If the file cannot be read, is of another kind, or has no rows.
     """
     if file.suffix not in SUFFIXES:
         raise unknown("kind of file", file.name, SUFFIXES)
@@ -71,10 +71,10 @@ def _from_json(text: str, suffix: str) -> list[Record]:
                 raise ValueError(f"it must hold a list of objects{where}")
             return rows
         except json.JSONDecodeError as error:
-            if not error.msg.startswith("Extra data"):  # one object a line, with the wrong ending
+            if not error.msg.startswith("Extra data"):  # one object per line, with the wrong file ending
                 raise
     rows = []
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand in a text
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a text may contain U+2028
         if line.strip():
             try:
                 rows.append(json.loads(line, **options))
@@ -86,7 +86,7 @@ def _from_json(text: str, suffix: str) -> list[Record]:
 
 
 def _as_written(number: str) -> str:
-    """A decimal of JSON as its own text: 2.50 is "2.5", 3.0 is "3", 0.00001 and 6.022e23 stay."""
+    """A decimal of JSON as text: 2.50 is "2.5", 3.0 is "3", 0.00001 and 6.022e23 stay."""
     return re.sub(r"\.?0+$", "", number) if "." in number and "e" not in number.lower() else number
 
 
@@ -96,7 +96,7 @@ def _constant(name: str) -> str | None:
 
 def _from_csv(text: str) -> list[Record]:
     csv.field_size_limit(2**31 - 1)
-    # strict: an unclosed quote, or text behind a closing one, is an error.
+    # strict: an unclosed quote, or text after a closing one, is an error.
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     rows = []
@@ -116,7 +116,7 @@ def _from_csv(text: str) -> list[Record]:
             for cell in cells:
                 if re.match(r'\s+"', cell):
                     raise ValueError(
-                        f"on line {lines.line_num} a blank stands before a quote: {cell.strip()[:40]}"
+                        f"on line {lines.line_num} there is a blank before a quote: {cell.strip()[:40]}"
                     )
             rows.append(dict(zip(header, cells, strict=False)))
     except csv.Error as error:

@@ -1,5 +1,5 @@
-"""The keys of a benchmark's YAML file, by its source. Paths count from the YAML file's folder, or else
-from the project's root; columns are named as they are in your file.
+"""The keys of a benchmark's YAML file, by its source. Paths are relative to the YAML file's folder, or else
+to the project's root; columns are named as they are in your file.
 """
 
 from typing import Annotated, Any, Literal
@@ -23,18 +23,18 @@ class Columns(Settings):
 
 
 class Expect(Settings):
-    """How many questions each split should have; another number is warned of."""
+    """How many questions each split should have; a different number gives a warning."""
 
     validation: WholeNumber | None = None
     test: WholeNumber | None = None
 
 
 class Part(Settings):
-    """How one split is made: its rows, and what of them is kept.
+    """How one split is made: its rows, and which of them are kept.
 
-    `where` names columns and the value, or list of values, that they must have; `per_subject` draws so
-    many questions of each subject; `minus: test` leaves out what stands in test; `columns` go over those
-    of the benchmark. `name`, `split` and `revision` are for the hub alone.
+    `where` names columns and the value, or list of values, that they must have; `per_subject` draws this
+    many questions of each subject; `minus: test` leaves out questions that are in test; `columns` override
+    those of the benchmark. `name`, `split` and `revision` are only for the hub.
     """
 
     path: Text | None = None
@@ -58,7 +58,7 @@ PartOrPath = Annotated[
 class Files(Settings):
     """A benchmark of source `file`.
 
-    `gold_is` says what the gold column holds where the kind is "choice": the choice's letter (or its own
+    `gold_is` says what the gold column holds if the kind is "choice": the choice's letter (or its own
     label), its number counted from `index_from`, or its text. `inlined_choices` is the marker before
     "(A) ... (B) ..." inside the text. `shuffle_choices` and `seed` are seeds.
     """
@@ -86,7 +86,7 @@ class Hub(Files):
 
 
 class Drawn(Settings):
-    """How one split is drawn from the generators: `size` questions of each family."""
+    """How one split is drawn: `size` questions of each family."""
 
     seed: WholeNumber
     size: WholeNumber

@@ -1,4 +1,4 @@
-"""Questions that stand twice: leaks between the splits, and duplicates within one."""
+"""Questions that occur twice: leaks between the splits, and duplicates within one."""
 
 import json
 from collections import defaultdict
@@ -10,11 +10,11 @@ from skillmoe_lib.questions.rows import normalised
 
 
 def overlaps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of questions with one and the same normalised text.
+    """Pairs of questions with the same normalised text.
 
     Returns
     -------
-    One row a pair: `question_id`, `other_id`, `kind`. Kind begins with "duplicate" (both in one
+    One row for each pair: `question_id`, `other_id`, `kind`. Kind begins with "duplicate" (both in one
     split; `other_id` is the later row) or "leak" (`question_id` in validation, `other_id` in test),
     and ends with "stem and choices" (the same choices too, in any order) or "stem" (other choices,
     so perhaps another question: many stems only say "which of these is true").

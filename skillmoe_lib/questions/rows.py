@@ -1,8 +1,8 @@
-"""Rows of somebody's table -> rows of the Questions table, and the sampling of splits.
+"""Rows of a file or data set -> rows of the Questions table, and the sampling of splits.
 
-Used by the `file` and `hub` sources. What is done to a row (which column holds what, whether choices
-stand inside the text or are to be shuffled) and to a split (which rows, how many a subject, which not)
-is said in the benchmark's YAML; see `keys`. The shapes that choices and golds come in are in `choices`.
+Used by the `file` and `hub` sources. The benchmark's YAML says how rows are read (which column holds what,
+whether choices are inside the text or to be shuffled) and how splits are made (which rows, how many of each
+subject, which to leave out); see `keys`. The formats of choices and gold answers are in `choices`.
 """
 
 import json
@@ -31,14 +31,14 @@ from skillmoe_lib.questions.keys import Columns, Files, Hub, Part
 from skillmoe_lib.seeding import digest, generator
 
 Row = dict[str, Any]
-#: Behind a letter ("stage-I"), between a number and a word ("10-month"; "2-x" is a difference), at the end.
+#: After a letter ("stage-I"), between a number and a word ("10-month"; "2-x" is a difference), at the end.
 _HYPHEN = re.compile(
     r"(?<=[^\W\d])[-–—]|(?<=\d)[-–—](?=[^\W\d]{2})(?!sin|cos|tan|log|ln|exp|sqrt|pi)|[-–—\s]+$"
 )
 
 
 class Rows(NamedTuple):
-    """Rows of the Questions table, and which rows were left out because they have no gold answer."""
+    """Rows of the Questions table, and the rows left out because they had no gold answer."""
 
     rows: list[Row]
     dropped: list[str]
@@ -47,8 +47,8 @@ class Rows(NamedTuple):
 def normalised(text: str) -> str:
     """Text for comparison: one form of each character (NFKC), no case, single spaces, no punctuation.
 
-    Only what cannot change the meaning goes: double quotes, points, commas, colons and blanks at the
-    end of a word, and hyphens. Minus signs, decimal points, exponents and the case of a unit behind a
+    Only what cannot change the meaning is removed: double quotes, points, commas, colons and blanks at the
+    end of a word, and hyphens. Minus signs, decimal points, exponents and the case of a unit after a
     number (5 mW, 5 MW) stay.
     """
     raised = re.sub(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda digits: f"^{digits[0]}", text)
@@ -61,7 +61,7 @@ def normalised(text: str) -> str:
 
 
 def part_of(settings: Files, split: str, path: Path) -> Part:
-    """How one split is made: its own keys over those that hold for both."""
+    """Settings of one split: its own keys override those given for both."""
     part: Part = getattr(settings, split)
     columns = settings.columns.model_copy(update=part.columns.model_dump(exclude_unset=True))
     own: Row = {"columns": columns}
@@ -75,7 +75,7 @@ def part_of(settings: Files, split: str, path: Path) -> Part:
         if not getattr(columns, key):
             raise SkillmoeError(f"{path.name}: columns: the key {key!r} is missing")
     if len(set(columns.choices)) < len(columns.choices) and isinstance(columns.choices, list):
-        raise SkillmoeError(f"{path.name}: columns: choices: a column stands twice; got {columns.choices}")
+        raise SkillmoeError(f"{path.name}: columns: choices: a column occurs twice; got {columns.choices}")
     if part.minus and split == "test":
         raise SkillmoeError(f"{path.name}: test: `minus: test` belongs to validation")
     return part
@@ -84,7 +84,7 @@ def part_of(settings: Files, split: str, path: Path) -> Part:
 def split_rows(
     settings: Files, parts: Mapping[str, Part], tables: Mapping[str, list[Record]], benchmark: str
 ) -> Rows:
-    """The rows of both splits, chosen as the YAML says; `parts` from `part_of`, `tables` as read."""
+    """The rows of both splits as the YAML selects them; `parts` from `part_of`, `tables` as read."""
     chosen = {
         split: _chosen(tables[split], part, f"column in {split} of {benchmark!r}")
         for split, part in sorted(parts.items())
@@ -108,7 +108,7 @@ def split_rows(
         if empty and settings.missing_gold != "drop":
             raise SkillmoeError(
                 f"benchmark {benchmark!r}: {len(empty)} of {len(chosen[split])} {split} rows have no gold "
-                f"answer (first: {empty[0]}); mend them, or say `missing_gold: drop`"
+                f"answer (first: {empty[0]}); fix them, or say `missing_gold: drop`"
             )
         dropped += empty
         if part.minus:
@@ -138,7 +138,7 @@ def _warn(note: str) -> None:
 
 
 def _chosen(table: list[Record], part: Part, what: str) -> list[Record]:
-    """The rows that `where` lets through, once every column that is named is there."""
+    """The rows that `where` selects, after checking that every named column exists."""
     there = dict.fromkeys(name for record in table for name in record)
     given = [[name] if isinstance(name, str) else name for name in part.columns.model_dump().values()]
     for name in [*(name for names in given for name in names if name), *part.where]:
@@ -151,7 +151,7 @@ def _chosen(table: list[Record], part: Part, what: str) -> list[Record]:
 
 
 def _compared(value: Any) -> str:
-    """A cell or a value of `where` as text: a truth value is written true, True or TRUE."""
+    """A cell or a value of `where` as text: a boolean may be written true, True or TRUE."""
     text = "" if is_missing(value) else plain(value) if isinstance(value, float) else str(value).strip()
     return text.lower() if text in ("True", "False", "TRUE", "FALSE") else text
 
@@ -159,7 +159,7 @@ def _compared(value: Any) -> str:
 def _index_from(
     settings: Files, parts: Mapping[str, Part], chosen: Mapping[str, list[Record]], benchmark: str
 ) -> int:
-    """Whether the gold numbers count from 0 or 1: where none is 0 and nobody says, it cannot be known."""
+    """Whether the gold numbers count from 0 or 1; if none is 0, the YAML has to say."""
     if settings.gold_is != "index" or settings.kind != "choice" or settings.index_from is not None:
         return settings.index_from or 0
     golds = [record.get(parts[split].columns.gold) for split in chosen for record in chosen[split]]
@@ -169,7 +169,7 @@ def _index_from(
     for split, records in chosen.items():
         names = parts[split].columns.choices
         if records and names and any(map(str.isdecimal, read_choices(records[0], names).labels)):
-            return 0  # the choices bring numbers of their own
+            return 0  # the choices have numbers of their own
     raise SkillmoeError(
         f"benchmark {benchmark!r}: no gold number is 0, so they may count from 0 or from 1: "
         "say `index_from: 0` or `index_from: 1`"
@@ -177,7 +177,7 @@ def _index_from(
 
 
 def _numbered(rows: list[Row]) -> list[Row]:
-    """The rows with "-2", "-3", ... after an id made from the content, where a row is there again."""
+    """Add "-2", "-3", ... to ids made from the content where the same row occurs more than once."""
     count: Counter[str] = Counter()
     for row in rows:
         count[row["question_id"]] += 1
@@ -187,7 +187,7 @@ def _numbered(rows: list[Row]) -> list[Row]:
 
 
 def _row(record: Record, columns: Columns, settings: Files, index_from: int, prefix: str) -> Row | None:
-    """One row of the Questions table; None where it has no gold.
+    """One row of the Questions table; None if it has no gold.
 
     Without a `question_id` column the id is a digest of the content, so that the order of a file
     does not matter.
@@ -238,7 +238,7 @@ def _row(record: Record, columns: Columns, settings: Files, index_from: int, pre
 
 
 def _cell(record: Record, name: str) -> str | None:
-    """A cell as text, None where it is empty."""
+    """A cell as text, None if it is empty."""
     value = record.get(name)
     try:
         return None if is_missing(value) else plain(value)
@@ -247,7 +247,7 @@ def _cell(record: Record, name: str) -> str | None:
 
 
 def _gold(cell: Any, name: str, settings: Files) -> str | None:
-    """The gold answer as text; None where there is none, or -1 in the place of a number."""
+    """The gold answer as text; None if there is none, or -1 in place of a number."""
     if isinstance(cell, list):
         values = {str(value): value for value in cell if not is_missing(value)}
         if len(values) > 1:
@@ -261,7 +261,7 @@ def _gold(cell: Any, name: str, settings: Files) -> str | None:
 
 
 def _sampled(rows: list[Row], per_subject: int, seed: int, where: str) -> list[Row]:
-    """`per_subject` rows of each subject, no stem twice, by rank of a digest of seed and id."""
+    """Draw `per_subject` rows of each subject, no stem twice, in the order of a digest of seed and id."""
     ranked = sorted(rows, key=lambda row: digest("sample", seed, row["question_id"].rsplit("/", 1)[1]))
     once = {normalised(row["text"]): row for row in reversed(ranked)}
     taken: Counter[str] = Counter()

@@ -1,11 +1,11 @@
 """Where questions come from: reasoning-gym (made offline, with its own grader), local files, the hub.
 
 The keys of each source's YAML are in `keys`; each returns rows of the Questions table. A data set of the
-hub comes through `datasets`, never running code of its own, at the commit that the YAML or its lock (see
+hub is read through `datasets`, without running its own code, at the commit that the YAML or its lock (see
 `skillmoe_lib.hub`) names.
 
-The test split is drawn first: a larger validation split never changes it. Draws depend on the seed
-and the question's own id alone.
+The test split is drawn first, so a larger validation split never changes it. Draws depend only on the seed
+and the question's own id.
 """
 
 import functools
@@ -23,15 +23,15 @@ from skillmoe_lib.questions.files import SUFFIXES, Record, read_file
 from skillmoe_lib.questions.rows import Row, Rows, normalised, part_of, split_rows
 from skillmoe_lib.settings import as_json, checked, find_beside
 
-#: Questions a reasoning-gym family may be asked for; past it the family is taken to have run dry.
+#: Questions a reasoning-gym family may be asked for; after so many the family is assumed to have no new ones.
 LAST_INDEX = 10_000
 
 
 def from_reasoning_gym(settings: Mapping[str, Any], path: Path) -> Rows:
     """Questions of named reasoning-gym families; subject = the package's own area of the family.
 
-    No text stands twice, neither within a split nor in both: where the generator repeats itself the
-    next index is taken, so the sizes asked for are met and the outcome is the same everywhere.
+    No text occurs twice, neither within a split nor in both: if the generator repeats itself the next
+    index is taken, so every split has the size asked for and is the same on every machine.
     """
     form = checked(keys.ReasoningGym, settings, path.name)
     if form.validation.seed == form.test.seed:
@@ -56,8 +56,8 @@ def from_reasoning_gym(settings: Mapping[str, Any], path: Path) -> Rows:
 def checker_correct(checker: str, answer: str) -> bool:
     """Whether the answer is right by the question's own grader.
 
-    An exact match first; then, only where the family's `grade` is "checker", full marks (>= 1.0) by
-    reasoning-gym's `score_answer` on the entry made again from the `checker` JSON.
+    An exact match first; then, only if the family's `grade` is "checker", full marks (>= 1.0) by
+    reasoning-gym's `score_answer` on the entry rebuilt from the `checker` JSON.
     """
     made_from = json.loads(checker)
     if "family" not in made_from:
@@ -178,7 +178,7 @@ def _read_hub(part: keys.Part, local: Path | None, revision: str | None, gated: 
         config = datasets.load_dataset_builder(**where).config
         if local and (files := _plain_files(config.data_files, part.split)):
             return [row for file in files for row in read_file(file)]
-        # `datasets` takes None, NA and null in a CSV for nothing at all.
+        # `datasets` reads None, NA and null in a CSV as missing.
         options = {"keep_default_na": False, "na_values": [""]} if hasattr(config, "keep_default_na") else {}
         data = datasets.load_dataset(**where, split=part.split, **options)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -198,6 +198,6 @@ def _read_hub(part: keys.Part, local: Path | None, revision: str | None, gated: 
 
 
 def _plain_files(data_files: Mapping[str, list[str]] | None, split: str) -> list[Path]:
-    """The files of a split of a local data set, if all are of the kinds that `files` reads exactly."""
+    """The files of a split of a local data set, if `files` can read them all exactly."""
     files = [Path(file) for file in (data_files or {}).get(split, [])]
     return files if all(file.suffix in SUFFIXES for file in files) else []

@@ -1,9 +1,9 @@
-"""Who answers which question: routers, from skills or from embeddings, and their controls.
+"""Routers: which experts answer which question, by skills or by embeddings, and controls.
 
-`skill_router` is the paper's recruiting (METHOD 1.4 and 1.5); `slots` draws from its probabilities;
-`controls`, `embedding` and `committee` are what it is compared with (`ranked` is what these share);
-`confidence` sizes the team by probability; `tuning` chooses settings on validation; `belief` is the
-reasoning of sequential recruiting. `entry` says how a method's router is made.
+`skill_router` is the paper's recruiting (docs/method.md 1.4 and 1.5); `slots` draws from its probabilities;
+`controls`, `embedding` and `committee` are the routers that it is compared with (`ranked` is their base);
+`confidence` recruits as many experts as reach a summed probability; `tuning` chooses settings on validation;
+`belief` is the reasoning of sequential recruiting. `entry` describes how a method's router is made.
 """
 
 from skillmoe_lib.routing.committee import CommitteeRouter

@@ -1,11 +1,11 @@
-"""What the answers heard so far say, and whom to ask next: the reasoning of sequential recruiting.
+"""Sequential recruiting: how probable each answer is after the answers so far, and which expert to ask next.
 
-docs/method.md 5; ours. Kin: Wald's sequential test (1945), which stops when the evidence is enough; Dawid and
-Skene (1979), who weigh answers by the accuracy of those who give them; cascades such as FrugalGPT (2023).
+docs/method.md 5; ours. Related: Wald's sequential test (1945), which stops when the evidence suffices; Dawid
+and Skene (1979), who weight answers by the accuracy of their authors; cascades such as FrugalGPT (2023).
 
-`BestBySkill` estimates how accurate each expert is on a question's skills, and so the order in which experts
-are asked. `Belief` adds up what they answer. `choose_threshold` finds, on validation, how sure is sure enough
-for an average number of calls.
+`BestBySkill` estimates how accurate each expert is on a question's skills, which gives the order in which
+experts are asked. `Belief` adds up their answers. `choose_threshold` chooses, on validation, the probability
+at which to stop, for an average number of calls.
 """
 
 import math
@@ -30,11 +30,11 @@ THRESHOLDS = tuple(round(0.30 + 0.01 * i, 2) for i in range(70))
 
 
 class Belief:
-    """How probable each answer is, given who gave which.
+    """How probable each answer is, given the experts' answers so far.
 
     An expert of accuracy a that answers y adds log a - log((1 - a) / (m - 1)) to the score of y: the log of
-    how much likelier y is if it is right than if it is one of m - 1 wrong answers, all equally likely. The
-    belief is the softmax of the scores over all m answers; those that nobody gave have score 0.
+    how much likelier this answer is if y is right than if y is one of m - 1 equally likely wrong answers. The
+    belief is the softmax of the scores over all m answers; answers that no expert gave have score 0.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class Belief:
         self.n_answers = n_answers
         self.scores: dict[str, float] = {}
 
-    def hear(self, answer: str | None, accuracy: float) -> None:
-        """Take an answer into account; None (no answer found) says nothing."""
+    def update(self, answer: str | None, accuracy: float) -> None:
+        """Take an answer into account; None (no answer found) changes nothing."""
         if answer is not None:
             a = min(max(accuracy, LEAST), MOST)
             weight = math.log(a) - math.log((1 - a) / (self.n_answers - 1))
@@ -57,12 +57,12 @@ class Belief:
 
     @property
     def answer(self) -> str | None:
-        """The most probable of the answers given; of equals the one that was given first."""
+        """The most probable of the answers given; ties go to the one given first."""
         return max(self.scores, key=self.scores.__getitem__) if self.scores else None
 
     @property
     def probability(self) -> float:
-        """How probable `answer` is; 0 where there is none."""
+        """How probable `answer` is; 0 if there is none."""
         if not self.scores:
             return 0.0
         top = max(self.scores.values())
@@ -70,7 +70,7 @@ class Belief:
         return 1 / (given + max(0.0, self.n_answers - len(self.scores)) * math.exp(-top))
 
     def reaches(self, threshold: float) -> bool:
-        """Whether `answer` is that probable, rounding aside."""
+        """Whether `answer` is at least that probable, up to rounding."""
         return self.probability >= threshold - 1e-9
 
 
@@ -79,17 +79,17 @@ class BestBySkill(Ranked):
 
     a_e(q) = (r + kappa a_e) / (n + kappa): of n validation answers of the expert on q's skills r were right,
     and a_e = (r_all + 1) / (n_all + 2) is its accuracy on all of validation. So kappa imagined answers of
-    its overall accuracy stand beside those that were given. An answer counts once for each skill that its
+    its overall accuracy are added to the real ones. An answer counts once for each skill that its
     question shares with q.
 
     Parameters
     ----------
     k
-        The most experts asked about a question; None is all.
+        The largest number of experts asked about a question; None: all.
     kappa
         Weight of the overall accuracy, in answers.
     use_skills
-        Without: a_e alone, the same order for every question (a control).
+        If false: a_e alone, the same order for every question (a control).
     """
 
     def __init__(self, k: int | None = None, *, kappa: float = 40.0, use_skills: bool = True) -> None:
@@ -132,7 +132,7 @@ OVERALL = RouterEntry("ids", lambda _: BestBySkill(use_skills=False))
 
 
 class Asked(NamedTuple):
-    """Where asking one after the other ended: the answer (None if nobody gave one) and the calls made."""
+    """The result of asking experts one after the other: the answer (None if there is none) and the calls."""
 
     answer: str | None
     calls: int
@@ -141,10 +141,10 @@ class Asked(NamedTuple):
 def ask_in_turn(
     answers: Iterable[str | None], accuracies: Iterable[float], *, n_answers: float, threshold: float
 ) -> Asked:
-    """Hear answers in order until the belief in one reaches the threshold, or there are no more."""
+    """Take answers in order until the belief in one reaches the threshold, or there are no more."""
     belief, calls = Belief(n_answers), 0
     for calls, (answer, accuracy) in enumerate(zip(answers, accuracies, strict=True), start=1):  # noqa: B007
-        belief.hear(answer, accuracy)
+        belief.update(answer, accuracy)
         if belief.reaches(threshold):
             break
     return Asked(belief.answer, calls)
@@ -154,7 +154,7 @@ def open_answers(scores: pd.DataFrame) -> float:
     """m for open answers: one more than the reciprocal of the chance that two wrong answers agree.
 
     Counted over pairs of experts that both answered a validation question wrongly; at most 1,000, also
-    where no two agree.
+    if no two agree.
     """
     wrong = scores[~scores["correct"].astype(bool) & scores["answer"].notna()]
     n_wrong = wrong.groupby("question_id").size()
@@ -166,7 +166,7 @@ def open_answers(scores: pd.DataFrame) -> float:
 def recorded_turns(
     routes: pd.DataFrame, scores: pd.DataFrame
 ) -> dict[str, tuple[list[str | None], list[float]]]:
-    """Question id -> the answers on record of the experts in its route, in order, and their accuracies."""
+    """Question id -> the recorded answers of the experts in its route, in order, and their accuracies."""
     first = scores.drop_duplicates(["question_id", "expert"])[["question_id", "expert", "answer"]]
     asked = routes.merge(first, on=["question_id", "expert"], how="left").sort_values(["question_id", "slot"])
     answers = asked["answer"].astype(object).where(asked["answer"].notna(), None)
@@ -180,7 +180,7 @@ def recorded_turns(
 def held_out_turns(
     router: BestBySkill, skills: pd.DataFrame, scores: pd.DataFrame, *, n_folds: int = 5, seed: int = 0
 ) -> dict[str, tuple[list[str | None], list[float]]]:
-    """`recorded_turns` of validation questions, each routed by what the other folds teach."""
+    """`recorded_turns` of validation questions, each routed by a router fitted on the other folds."""
     ids = sorted(scores["question_id"].unique())
     fold = pd.Series([seeding.stable_seed("fold", seed, name) % n_folds for name in ids], index=ids)
     turns: dict[str, tuple[list[str | None], list[float]]] = {}
@@ -229,16 +229,16 @@ def try_thresholds(
 
 
 def choose_threshold(tried: pd.DataFrame, *, budget: float) -> Threshold:
-    """The highest threshold whose mean calls are within the budget: as sure as the budget allows.
+    """The highest threshold whose mean calls are within the budget.
 
     Raises
     ------
     SkillmoeError
-        Where even the lowest threshold takes more calls than that (a budget below 1, most often).
+        If even the lowest threshold takes more calls than that (most often a budget below 1).
     """
     within = tried[tried["calls"] <= budget + 1e-9]
     if within.empty:
         least = tried["calls"].min()
-        raise SkillmoeError(f"budget must be at least {least:.2f} calls a question here, given {budget}")
+        raise SkillmoeError(f"budget must be at least {least:.2f} calls per question here, given {budget}")
     best = within.sort_values("threshold").iloc[-1]
     return Threshold(float(best["threshold"]), float(best["calls"]), float(best["accuracy"]), int(best["n"]))

@@ -1,4 +1,4 @@
-"""Our own router: estimate committees rather than experts, and shrink what is mostly noise."""
+"""Our own router: estimates committees rather than experts, and shrinks noisy estimates."""
 
 from collections.abc import Iterable
 from itertools import combinations
@@ -24,22 +24,22 @@ class CommitteeRouter(Ranked):
     Two remedies for profiles that are mostly noise at a few hundred validation questions:
 
     - *Shrinkage.* A ridge regression on the embedding predicts each outcome; its penalty is chosen by
-      leave-one-out error inside validation, on the experts' outcomes less each question's mean (how hard
-      a question is says nothing about whom to ask). With much noise the penalty grows and every
+      leave-one-out error inside validation, on the experts' outcomes minus each question's mean (how hard
+      a question is says nothing about which expert to ask). With much noise the penalty grows and every
       estimate shrinks to its overall accuracy: the router falls back to a fixed committee.
-    - *Committees, not experts, are what is estimated.* The regression's targets are the outcomes of the
-      committees' votes on validation, so experts that err alike gain nothing from each other. The
-      candidates are all k-subsets of the `n_candidates` most accurate experts, and each expert by
-      itself with all k slots (one far above the rest is not to be outvoted).
+    - *Committees, not experts, are estimated.* The regression's targets are the outcomes of the
+      committees' votes on validation, so experts that make the same errors gain nothing from each other.
+      The candidates are all k-subsets of the `n_candidates` most accurate experts, and each expert by
+      itself with all k slots (so that one far above the rest cannot be outvoted).
 
-    *And a guard*: where the committees chosen for held-out validation questions do not gain at least
+    *And a guard*: if the committees chosen for held-out validation questions do not gain at least
     `guard` standard errors over the fixed top k (paired, five folds by question id), validation shows no
     reason to route, and every question gets the top k (`guarded_` is then True). None: no guard.
 
-    Ties of a vote go as in `aggregation.vote`: the most accurate member has the first slot, so that the
-    answer whose first voter is the most accurate wins. Where scores have no `answer`, wrong
-    answers are taken to agree (the worst case for a vote). A committee's outcome on a question that a
-    member was not run on is missing, and taken as its mean.
+    Ties of a vote are broken as in `aggregation.vote`: the most accurate member has the first slot, so the
+    answer whose first voter is the most accurate wins. If scores have no `answer`, wrong answers are
+    assumed to agree (the worst case for a vote). A committee's outcome on a question that a member was not
+    run on is missing, and replaced by the committee's mean.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class CommitteeRouter(Ranked):
         self.alphas = alphas
 
     def fit(self, X: pd.DataFrame, scores: pd.DataFrame) -> "CommitteeRouter":
-        """Choose the penalty, list the candidates, regress their votes, and see whether that pays."""
+        """Choose the penalty, list the candidates, regress their votes, and test whether routing gains."""
         grid = self._grid(X, scores)
         filled = grid.fillna(self.accuracy_)
         vectors = vectors_of(X, grid.index)
@@ -75,7 +75,7 @@ class CommitteeRouter(Ranked):
         return self
 
     def _held_out_gains(self, vectors: Array, votes: Array, ids: pd.Index) -> Array:
-        """Routed vote less the top k's vote on each validation question, routed without it."""
+        """Routed vote minus the top k's vote on each validation question, routed without it."""
         folds = PredefinedSplit([seeding.stable_seed("fold", question_id) % 5 for question_id in ids])
         if folds.get_n_splits() < 2:
             return np.zeros(len(ids))
@@ -106,12 +106,12 @@ class CommitteeRouter(Ranked):
 def committee_outcomes(scores: pd.DataFrame, grid: pd.DataFrame, committees: NDArray[np.int64]) -> Array:
     """Whether each committee's plurality vote is right, shape (n_questions, n_committees).
 
-    Committees hold columns of the outcomes `grid`, in slot order: a tie goes to the answer that was given
-    first, as in `aggregation.vote`. An outcome with a member that was not run is the committee's mean.
+    Committees hold columns of the outcomes `grid`, in slot order; a tie goes to the answer that was given
+    first, as in `aggregation.vote`. If a member was not run the outcome is the committee's mean.
     """
     answers = _answers(scores, grid)
     codes = np.unique(answers)
-    # Votes for each answer, question x expert x answer; no vote where nothing was found.
+    # Votes for each answer, question x expert x answer; no vote if no answer was found.
     cast = (answers[:, :, None] == codes) & (answers != "")[:, :, None]
     known = grid.notna().to_numpy()
     # The bonuses sum to less than a vote, and each is more than all later ones: they only break ties.
@@ -127,7 +127,7 @@ def committee_outcomes(scores: pd.DataFrame, grid: pd.DataFrame, committees: NDA
 
 
 def _answers(scores: pd.DataFrame, grid: pd.DataFrame) -> NDArray[np.str_]:
-    """What each expert answered, question x expert: RIGHT, a wrong answer, or "" where none was found."""
+    """What each expert answered, question x expert: RIGHT, a wrong answer, or "" if none was found."""
     wrong = pd.DataFrame("wrong", index=grid.index, columns=grid.columns)
     if "answer" in scores:
         first = scores.drop_duplicates(["question_id", "expert"])

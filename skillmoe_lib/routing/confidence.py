@@ -1,4 +1,4 @@
-"""Recruiting as many experts as reach a cumulated routing probability, instead of a fixed k."""
+"""Recruiting as many experts as reach a summed routing probability, instead of a fixed k."""
 
 from collections.abc import Iterable
 
@@ -31,7 +31,7 @@ class ConfidenceSizedRouter(BaseEstimator):  # type: ignore[misc]
         question_ids: Iterable[str] | None = None,
         method: str = "confidence_sized",
     ) -> pd.DataFrame:
-        """Routes frame; nothing is drawn, so that the seed is no more than a label."""
+        """Routes frame; nothing is drawn, so the seed is only a label."""
         check_is_fitted(self, "skill_router_")
         chances = self.skill_router_.probabilities(X, question_ids=question_ids)
         return confidence_sized(chances, mass=self.mass, seed=seed, method=method)
@@ -40,7 +40,7 @@ class ConfidenceSizedRouter(BaseEstimator):  # type: ignore[misc]
 def confidence_sized(
     chances: pd.DataFrame, *, mass: float, seed: int, method: str = "confidence_sized"
 ) -> pd.DataFrame:
-    """As many experts as reach a cumulated probability, the most probable first (METHOD section 4)."""
+    """As many experts as reach a summed probability, the most probable first (docs/method.md 4)."""
     rows = []
     for question_id, row in chances.iterrows():
         ordered = row.sort_values(ascending=False, kind="stable")

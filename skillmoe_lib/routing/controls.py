@@ -1,4 +1,4 @@
-"""Controls to compare routers with: the k most accurate experts for every question, and k at random."""
+"""Controls for the routers: the k most accurate experts for every question, and k at random."""
 
 from collections.abc import Iterable
 
@@ -36,7 +36,7 @@ class RandomRouter(BaseEstimator):  # type: ignore[misc]
         self.replace = replace
 
     def fit(self, X: pd.DataFrame, scores: pd.DataFrame) -> "RandomRouter":  # noqa: ARG002
-        """Learn who the experts are."""
+        """Learn the experts' names."""
         self.experts_ = list(outcomes(scores).columns)
         slots.check_k(self.k, len(self.experts_), replace=self.replace)
         return self
@@ -49,7 +49,7 @@ class RandomRouter(BaseEstimator):  # type: ignore[misc]
         question_ids: Iterable[str] | None = None,
         method: str = "random",
     ) -> pd.DataFrame:
-        """Routes frame; a question's draw depends on the seed and its id alone."""
+        """Routes frame; a question's draw depends only on the seed and its id."""
         check_is_fitted(self, "experts_")
         n = len(self.experts_)
         ids = question_ids_of(X, question_ids)

@@ -1,8 +1,8 @@
-"""Routers to compare with: controls, and routers on question embeddings (METHOD section 4).
+"""Routers to compare with, on question embeddings (docs/method.md 4).
 
 All are scikit-learn estimators, `fit(X, scores)` on validation and `route(X, seed=...)` to a Routes frame.
-X is an embeddings frame (index question_id, one column a dimension); the controls look at no more than
-its question ids. Our own router is in `committee`.
+X is an embeddings frame (index question_id, one column per dimension). Our own router is in `committee`,
+controls are in `controls`.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from skillmoe_lib.routing.ranked import Array, Ranked, vectors_of
 class ClusterRouter(Ranked):
     """Avengers (Zhang et al. 2025): k-means on embeddings, experts ranked by accuracy in the cluster.
 
-    Departure: an expert without an outcome in a cluster gets its overall accuracy there. There is one
+    Departures: an expert without an outcome in a cluster gets its overall accuracy there, and there is one
     clustering (seeded), not a vote over several.
     """
 
@@ -69,14 +69,14 @@ class KNNRouter(Ranked):
 
 
 class LogisticRouter(Ranked):
-    """One logistic regression an expert: probability that it answers a question like this right."""
+    """One logistic regression for each expert: the probability that it answers such a question correctly."""
 
     def __init__(self, k: int = 3, *, C: float = 1.0) -> None:
         self.k = k
         self.C = C
 
     def fit(self, X: pd.DataFrame, scores: pd.DataFrame) -> "LogisticRouter":
-        """Fit each expert on the questions it was run on; one always right or wrong keeps that rate.
+        """Fit each expert on the questions it was run on; one that is always right or wrong keeps that rate.
 
         Of several samples of a question the majority is the label.
         """
@@ -100,7 +100,7 @@ class LogisticRouter(Ranked):
         return np.column_stack(columns)
 
 
-# Clusters and neighbours are at most as many as there are scored questions.
+# There are at most as many clusters or neighbours as scored questions.
 CLUSTER_ROUTER = RouterEntry(
     "embeddings", lambda settings: ClusterRouter(settings.k, n_clusters=min(8, settings.n_scored))
 )

@@ -1,6 +1,6 @@
-"""How the router of a routed method is made and what it looks at: one entry, standing beside the router.
+"""How the router of a routed method is made and what it reads: one entry, defined next to the router.
 
-A method names the entry of its router (`methods.method.Method.router`); `pipeline.recruit` follows it.
+A method names the entry of its router (`methods.method.Method.router`); `pipeline.recruit` uses it.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from skillmoe_lib.routing.skill_router import SkillRouter
 
 
 class Router(Protocol):
-    """A scikit-learn estimator: fitted on validation, it gives test questions their slots."""
+    """A scikit-learn estimator: fitted on validation, it assigns experts to the slots of test questions."""
 
     def fit(self, X: pd.DataFrame, scores: pd.DataFrame, /) -> "Router":
         """Learn from a Skills or an embeddings frame and the Scores of validation."""
@@ -26,8 +26,8 @@ class Router(Protocol):
 
 
 class Settings(NamedTuple):
-    """What a run says to every router: k slots, the number of scored validation questions, the unfitted
-    router of Symbolic-MoE, and the probability that `confidence_sized` recruits up to."""
+    """What a run tells every router: k slots, the number of scored validation questions, the unfitted
+    router of Symbolic-MoE, and the summed probability at which `confidence_sized` stops."""
 
     k: int
     n_scored: int
@@ -36,8 +36,8 @@ class Settings(NamedTuple):
 
 
 class RouterEntry(NamedTuple):
-    """What a router reads of the questions (skills, sentence embeddings, or no more than their ids), and how
-    it is made."""
+    """What a router reads of the questions (skills, sentence embeddings, or only their ids), and how it is
+    made."""
 
     reads: Literal["skills", "embeddings", "ids"]
     make: Callable[[Settings], Router]

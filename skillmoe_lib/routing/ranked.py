@@ -1,4 +1,4 @@
-"""Routers that give each question the k experts of which they expect most: what these have in common."""
+"""Base of the routers that rank experts by expected accuracy and take the first k."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -17,17 +17,17 @@ Array = NDArray[np.float64]
 
 
 class Ranked(BaseEstimator, ABC):  # type: ignore[misc]
-    """Gives each question the k experts of which `estimates` expects most, slot 0 to the best.
+    """Gives each question the k experts with the highest `estimates`, slot 0 to the best.
 
     Ties go to the alphabetically first expert. `suitability` is the estimate, `probability` null, and the
-    seed changes nothing. `question_ids` picks and orders the questions; None: all of X.
+    seed changes nothing. `question_ids` selects and orders the questions; None: all of X.
     """
 
     k: int
     experts_: list[str]
 
     def estimates(self, X: pd.DataFrame, *, question_ids: Iterable[str] | None = None) -> pd.DataFrame:
-        """Accuracy expected of each expert, question x expert."""
+        """Expected accuracy of each expert, question x expert."""
         check_is_fitted(self, "experts_")
         ids = question_ids_of(X, question_ids)
         expected = self._estimate(X, ids)
@@ -47,7 +47,7 @@ class Ranked(BaseEstimator, ABC):  # type: ignore[misc]
         return slots.routes(drawn, expected, None, seed=seed, method=method)
 
     def _grid(self, X: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-        """Outcomes of the scored questions that X has, question x expert; keeps experts and accuracy."""
+        """Outcomes of the scored questions in X, question x expert; stores experts and accuracy."""
         grid = outcomes(scores)
         slots.check_k(self.k, grid.shape[1], replace=False)
         grid = grid.loc[grid.index.isin(question_ids_of(X))]
@@ -63,7 +63,7 @@ class Ranked(BaseEstimator, ABC):  # type: ignore[misc]
 
 
 def question_ids_of(X: pd.DataFrame, question_ids: Iterable[str] | None = None) -> pd.Index:
-    """Question ids wanted, or all of a Skills or an embeddings frame."""
+    """The question ids given, or all of a Skills or embeddings frame."""
     if question_ids is None:
         question_ids = X["question_id"].unique() if "question_id" in X else X.index
     return pd.Index(list(question_ids), name="question_id")

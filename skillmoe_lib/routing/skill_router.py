@@ -1,7 +1,7 @@
-"""Recruiting experts by skill (METHOD 1.4 and 1.5), as a scikit-learn estimator.
+"""Recruiting experts by skill (docs/method.md 1.4 and 1.5), as a scikit-learn estimator.
 
-A router is fitted on the validation questions' skills and scores and gives each question k slots; how
-slots are drawn from probabilities is in `slots`.
+A router is fitted on the validation questions' skills and scores and gives each question k slots; `slots`
+draws them from its probabilities.
 """
 
 from collections.abc import Iterable
@@ -38,13 +38,13 @@ def softmax(relevance: Array) -> Array:
 def competency(total: Array, formula: Formula) -> Array:
     """Global competency gamma of each expert from its profile total, shape (n_experts,).
 
-    published: total / sum of totals. released: totals shifted by -min + 1 where any is negative, then
-    their squares over the sum of squares (uniform where all are zero).
+    published: total / sum of totals. released: totals shifted by -min + 1 if any is negative, then
+    their squares over the sum of squares (uniform if all are zero).
     """
     if formula == "published":
         if total.sum() == 0:
             raise SkillmoeError(
-                "formula 'published' is undefined where the experts' totals sum to zero: use 'fixed'"
+                "formula 'published' is undefined if the experts' totals sum to zero: use 'fixed'"
             )
         return np.asarray(total / total.sum())
     shifted = total - total.min() + 1 if (total < 0).any() else total
@@ -53,49 +53,49 @@ def competency(total: Array, formula: Formula) -> Array:
 
 
 class SkillRouter(BaseEstimator):  # type: ignore[misc]
-    """Recruit k experts a question from their profiles.
+    """Recruit k experts for each question from their profiles.
 
     Parameters
     ----------
     k
-        Slots a question.
+        Slots for each question.
     formula
         How suitability S (sum of profile scores over the question's skills) and competency become
         probabilities.
 
-        - "published": w = gamma * S, softmax(w / temperature). Kept as printed: where the totals' sum
-          is negative the ranking turns upside down, and a bad S times a bad gamma is good. A question
+        - "published": w = gamma * S, softmax(w / temperature). Kept as printed: if the totals' sum
+          is negative the ranking is reversed, and a bad S times a bad gamma is good. A question
           without skills has w = 0: a uniform draw.
         - "released": p in proportion to gamma (of shifted, squared totals) times S, over experts with
           S > 0; if there is none, S is shifted by -min + 1 over all. No temperature. A question
           without skills: uniform.
         - "fixed": w = (S + (prior + n_q - n) * (2 a - 1)) / n_experts, softmax(w / temperature), where a
           is the expert's accuracy on all of validation (posterior mean under a uniform prior), n the
-          answers behind its S and n_q the most that any expert has there. In words: to the skills'
-          evidence we add `prior` imagined answers of the expert's overall accuracy, and one for each
-          answer that was not run. A sum needs no sign: it is defined for any totals, grows with S and
-          with a (so an expert is never ranked above one that dominates it), shrinks what rests on few
-          answers toward overall accuracy, and leaves that alone where a question has no skill. Divided
-          by the number of experts it is on the scale of gamma * S, whose gamma is near 1 / n_experts, so
-          that a temperature means the same in both formulas.
+          number of answers behind its S and n_q the largest such number of any expert. In words: to the
+          skills' evidence we add `prior` imagined answers of the expert's overall accuracy, and one for
+          each answer that was not run. A sum keeps its meaning for negative totals: it grows with S and
+          with a (so an expert is never ranked above one that dominates it), shrinks an S of few answers
+          toward overall accuracy, and is overall accuracy alone if a question has no skill. Dividing by
+          the number of experts puts w on the scale of gamma * S, whose gamma is near 1 / n_experts, so
+          that temperatures are comparable between the two.
     temperature
-        Of the softmax; "released" ignores it. The paper's is 0.5; `tuning` chooses one on validation.
+        Used by the softmax; "released" ignores it. The paper's is 0.5; `tuning` chooses one on validation.
     replace
-        Draw with replacement (an expert drawn twice answers twice). Without, experts of probability
-        zero fill up the slots in order of competency.
+        Draw with replacement (an expert drawn twice answers twice). Otherwise experts of probability zero
+        fill the remaining slots in order of competency.
     trim, refill
         Experts with fewer than this share of all slots are dropped, and their slots drawn again among
-        the kept, in proportion to their "slots" or to the question's own "probabilities". Nobody is
-        trimmed where nobody reaches the share; without replacement at least k experts are kept. The
-        released code never called its trimming: 0 is none.
+        the kept, in proportion to their "slots" or to the question's own "probabilities". If no expert
+        reaches the share, none is dropped; without replacement at least k experts are kept. 0: no
+        trimming (the released code never called its own).
     use
         "local": suitability only; "global": competency only; "both".
     count_duplicates
-        Whether two skills of a question that were matched to one word count twice.
+        Whether two skills of a question that were matched to the same word count twice.
     threshold
         Least similarity (cosine) of a matched skill to count; None: all.
     prior
-        Imagined answers of formula "fixed".
+        Number of imagined answers of formula "fixed".
     expert_order
         Order in which the draw lays out experts: by "name", or "as_given" in the scores (the released
         code took the file system's). Changes the draws of a seed, never a probability.
@@ -180,14 +180,14 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
     def probabilities(
         self, skills: pd.DataFrame, *, question_ids: Iterable[str] | None = None
     ) -> pd.DataFrame:
-        """Probability that one draw takes an expert, question x expert; every row sums to 1.
+        """Probability that one draw takes each expert, question x expert; every row sums to 1.
 
         Parameters
         ----------
         skills
             A Skills frame, matched to the profile's vocabulary (`skills.match`); other words are ignored.
         question_ids
-            Questions wanted, in this order; None: those that have skills. A question without a known
+            The questions, in this order; None: those that have skills. A question without a known
             skill has a row too (see `formula`).
         """
         counts = self._counts(skills, question_ids)
@@ -213,9 +213,9 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
     ) -> pd.DataFrame:
         """Routes frame: k slots for every question.
 
-        Each question draws from a generator of its own (seed and question id), so that other questions
-        do not change its draw; only trimming looks at all of them. `suitability` is null where a question
-        has no known skill.
+        Each question draws from a generator of its own (seed and question id), so other questions do not
+        change its draw; only trimming looks at all of them. `suitability` is null if a question has no
+        known skill.
         """
         chances = self.probabilities(skills, question_ids=question_ids)
         local = self.suitability(skills, question_ids=chances.index)
@@ -232,7 +232,7 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
         Columns: keyword (as named), matched (the profile's word), similarity, expert, score (the expert's
         profile score for that word), n (answers behind it), suitability (sum over the skills),
         accuracy, probability; most probable expert first. A question without a known skill has one row
-        an expert, with nulls.
+        for each expert, with nulls.
         """
         p = self.probabilities(skills, question_ids=[question_id]).loc[question_id]
         known = self._known(skills[skills["question_id"] == question_id])

@@ -1,7 +1,7 @@
-"""From probabilities to slots: drawing, trimming and refilling (METHOD 1.4 and 1.5).
+"""From probabilities to slots: drawing, trimming and refilling (docs/method.md 1.4 and 1.5).
 
-Every question draws from generators of its own (seed and question id): other questions change none of
-its draws. Only trimming looks at all questions together, as it must.
+Every question draws from generators of its own (seed and question id), so other questions do not change
+its draws. Only trimming has to look at all questions together.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 
 
 def check_k(k: int, n_experts: int, *, replace: bool) -> None:
-    """Raise `SkillmoeError` where k slots cannot be filled from n experts."""
+    """Raise `SkillmoeError` if k slots cannot be filled from n experts."""
     if k < 1 or (k > n_experts and not replace):
         limit = "at least 1" if replace else f"from 1 to {n_experts} (experts) without replacement"
         raise SkillmoeError(f"k must be {limit}, given {k}")
@@ -30,7 +30,8 @@ def draw(chances: pd.DataFrame, k: int, *, seed: int, replace: bool, reserve: Ar
     chances
         Probabilities, question x expert.
     reserve
-        Shape (n_experts,). Without replacement, experts of probability zero come last, the highest first.
+        Shape (n_experts,). Without replacement, experts of probability zero come last, in descending order
+        of this value.
     """
     drawn = [
         _draw_one(p, k, replace=replace, reserve=reserve, random=seeding.generator(seed, question_id))
@@ -42,11 +43,11 @@ def draw(chances: pd.DataFrame, k: int, *, seed: int, replace: bool, reserve: Ar
 def trimmed(
     drawn: Indices, chances: pd.DataFrame, *, share: float, by_slots: bool, seed: int, replace: bool
 ) -> Indices:
-    """Slots without the experts that hold fewer than `share` of them all (METHOD 1.5).
+    """Slots without the experts that hold fewer than `share` of them all (docs/method.md 1.5).
 
     A dropped expert's slot is drawn again among the kept, in proportion to the slots they hold
-    (`by_slots`) or to the question's own probabilities (by slots where those are all zero). Where nobody
-    reaches the share nobody is trimmed. Without replacement at least k experts are kept, the most used
+    (`by_slots`) or to the question's own probabilities (by slots if those are all zero). If no expert
+    reaches the share, none is dropped. Without replacement at least k experts are kept, the most used
     first, and no question gets one twice.
     """
     held = np.bincount(drawn.ravel(), minlength=chances.shape[1])
@@ -75,7 +76,7 @@ def routes(
     seed: int,
     method: str,
 ) -> pd.DataFrame:
-    """Routes frame of the columns drawn; `probability` is null where the router does not draw."""
+    """Routes frame of the columns drawn; `probability` is null if the router does not draw."""
     n_questions, k = drawn.shape
     at = np.arange(n_questions)[:, None]
     columns = {
@@ -93,9 +94,9 @@ def routes(
 def _draw_one(p: Array, k: int, *, replace: bool, reserve: Array, random: np.random.Generator) -> Indices:
     if replace:
         return np.asarray(random.choice(p.size, size=k, p=p))
-    # One exponential clock an expert, running at its rate p: the order in which they ring is the order
-    # of successive draws without replacement; those that never ring follow in the order of the reserve.
+    # One exponential clock for each expert, with rate p: the order in which they ring is the order of
+    # successive draws without replacement; those that never ring follow in the order of the reserve.
     rings = np.full(p.size, np.inf)
-    with np.errstate(over="ignore"):  # an expert that is next to impossible rings never
+    with np.errstate(over="ignore"):  # the clock of a nearly impossible expert never rings
         np.divide(random.exponential(size=p.size), p, out=rings, where=p > 0)
     return np.asarray(np.lexsort((-reserve, rings))[:k])

@@ -1,9 +1,9 @@
 """Choosing the skill router's temperature and prior inside validation.
 
 A router is fitted on four fifths of the validation questions; on the last fifth the experts that it would
-draw vote with their stored validation answers. Nothing is generated. A vote is not the aggregator, but it is
-what validation answers allow without new calls; and an expert drawn twice repeats its one stored answer, so
-that drawing it twice gains nothing here that a fresh sample might.
+draw vote with their stored validation answers. Nothing is generated. A vote is not the aggregator, but
+validation answers allow no more without new calls; and an expert drawn twice repeats its one stored answer,
+so drawing it twice cannot gain here, although a fresh sample might.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.routing.skill_router import SkillRouter
 
 Array = NDArray[np.float64]
-#: What is tried for formula "fixed". The paper's temperature is 0.5.
+#: The settings tried for formula "fixed". The paper's temperature is 0.5.
 GRID: Mapping[str, Sequence[float]] = {
     "temperature": (0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
     "prior": (3.0, 10.0, 30.0),
@@ -30,8 +30,9 @@ COLUMNS = ("prior", "temperature", "accuracy", "below_best", "standard_error", "
 
 
 class Tuned(NamedTuple):
-    """The settings chosen and a row a trial: the settings, accuracy (of the held-out vote), below_best,
-    standard_error (of that difference, paired by question), n_distinct (experts a question), chosen."""
+    """The settings chosen, and one row for each trial: the settings, accuracy (of the held-out vote),
+    below_best, standard_error (of that difference, paired by question), n_distinct (experts per question),
+    chosen."""
 
     settings: dict[str, Any]
     trials: pd.DataFrame
@@ -49,13 +50,13 @@ def choose_settings(
     """The settings of `grid` whose recruits vote best on held-out validation questions.
 
     Of all settings within one standard error of the best, the highest temperature is taken (the
-    one-standard-error rule of Breiman et al. 1984, with paired errors): where validation cannot tell them
-    apart, slots are spread over more experts. Among those of that temperature the best vote.
+    one-standard-error rule of Breiman et al. 1984, with paired errors): if validation cannot tell them
+    apart, slots are spread over more experts. Among those of that temperature the best vote wins.
 
     Parameters
     ----------
     router
-        Its other settings are used as they are; trimming is left out, since it looks at all questions.
+        Its other settings are used unchanged; trimming is left out, since it looks at all questions.
     skills, scores
         A Skills and a Scores frame of the validation questions.
     """
@@ -81,7 +82,7 @@ def _held_out(
     n_folds: int,
     seed: int,
 ) -> tuple[Array, Array]:
-    """Vote accuracy of each trial on each question, and its mean number of distinct experts a question."""
+    """Vote accuracy of each trial on each question, and its mean number of distinct experts per question."""
     names = sorted(scores["question_id"].unique(), key=lambda name: seeding.stable_seed("fold", seed, name))
     if len(names) < 2:
         raise SkillmoeError(f"choosing on validation takes at least 2 questions, given {len(names)}")
@@ -122,7 +123,7 @@ def _drawn(chances: Array, uniform: Array, *, replace: bool) -> NDArray[np.int64
     if not replace:  # the k experts whose exponential clocks ring first (see `slots`)
         n = chances.shape[1]
         clocks = seeding.generator("clocks", n).exponential(size=(*uniform.shape[:2], n))
-        with np.errstate(over="ignore"):  # an expert that is next to impossible rings never
+        with np.errstate(over="ignore"):  # the clock of a nearly impossible expert never rings
             rings = np.divide(
                 clocks, chances[:, None], out=np.full_like(clocks, np.inf), where=chances[:, None] > 0
             )
@@ -132,7 +133,7 @@ def _drawn(chances: Array, uniform: Array, *, replace: bool) -> NDArray[np.int64
 
 
 def _vote(drawn: NDArray[np.int64], codes: Any, right: Any) -> Array:
-    """Share of draws whose plurality is right, a question; a tie goes to the answer given first."""
+    """For each question the share of draws whose plurality is right; a tie goes to the answer given first."""
     rows = np.arange(len(drawn))[:, None, None]
     given, hits = codes[rows, drawn], right[rows, drawn]
     support = (given[..., None] == given[..., None, :]).sum(axis=3) - 1e-3 * np.arange(drawn.shape[2])

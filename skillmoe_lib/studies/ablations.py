@@ -1,7 +1,7 @@
-"""Ablations: one setting at several values, the rest as it was.
+"""Ablations: one setting at several values, everything else unchanged.
 
-Everything that a variant learns, it learns on validation. What is shown on test is for reading: a setting
-picked because it does best there would have been picked on test.
+A variant learns everything on validation. Test results are shown, not used: choosing the setting that does
+best there would be tuning on test.
 """
 
 from collections.abc import Sequence
@@ -42,16 +42,16 @@ def settings(
     aggregator: str = "task_specific",
     n_validation: int | None = None,
 ) -> list[Any]:
-    """The values as written ("1, 3, 5"), typed and checked; the default first, added where it is missing.
+    """The values as written ("1, 3, 5"), typed and checked; the default first, added if it is missing.
 
-    The default is what `router`, `votes`, `aggregator` and the whole pool and validation split say; the
-    keyword model "own" is the pool's, and a threshold of -1 lets everything pass. Without `n_validation`
+    The default is given by `router`, `votes`, `aggregator` and the whole pool and validation split; the
+    keyword model "own" is the pool's, and a threshold of -1 accepts everything. Without `n_validation`
     (before the questions are read) a validation size is only checked to be positive.
 
     Raises
     ------
     SkillmoeError
-        Something that cannot be varied; a value of another type, unknown, or out of range.
+        The setting cannot be varied; a value is of another type, unknown, or out of range.
     """
     kind, truth = kind_of(vary), {"true": True, "false": False}
     sizes = {"n_experts": len(pool.experts)}
@@ -106,12 +106,12 @@ def vary_setting(
 ) -> Variant:
     """The pipeline with one setting changed, to a value of `settings`.
 
-    votes: passes of the keyword model (a word is kept from two passes on, of one pass from one on).
-    keyword_model: an expert's weights, asked with the prompt of the pool's own. keyword_examples: its worked
-    examples, by the name of their file. validation_size: of so
-    many validation questions everything is learned again (profiles, vocabulary, ranking, aggregator); a
-    larger size holds the questions of a smaller one. n_experts: recruiting among the so many experts most
-    accurate on validation, the aggregator unchanged. Everything else is a setting of `SkillRouter`.
+    votes: passes of the keyword model (a word is kept if two passes name it; with one pass, every word).
+    keyword_model: an expert's weights, with the prompt of the pool's own keyword model. keyword_examples: its
+    worked examples, by the name of their file. validation_size: everything (profiles, vocabulary, ranking,
+    aggregator) is learned again from this many validation questions; a larger size contains the questions of
+    a smaller one. n_experts: recruiting among this many of the experts most accurate on validation, the
+    aggregator unchanged. Everything else is a setting of `SkillRouter`.
     """
     if vary == "votes":
         ready = _named_again(session, questions, ready, votes=value, seed=seed)
@@ -133,7 +133,7 @@ def vary_setting(
 
 
 def _asking(session: Session, name: str) -> Session:
-    """The session with an expert's weights behind the prompt and limits of the pool's keyword model."""
+    """The session with an expert's weights, but the prompt and limits of the pool's keyword model."""
     if name == "own":
         return session
     other = replace(session.pool.keyword_expert, model=session.pool.experts[name].model)
@@ -156,7 +156,7 @@ def _named_again(
 
 
 def _learned_from(questions: pd.DataFrame, ready: Learned, n: int, *, seed: int) -> Learned:
-    """What the first n validation questions teach, in an order of their own for each seed."""
+    """What is learned from the first n validation questions, in a separate order for each seed."""
     validation = questions.loc[questions["split"] == "validation", "question_id"]
     dropped = sorted(validation, key=lambda question_id: digest("learning curve", seed, question_id))[n:]
     skills, scores, rows = (

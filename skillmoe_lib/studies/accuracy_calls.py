@@ -1,8 +1,8 @@
 """Accuracy against calls: sequential recruiting at every threshold, beside the fixed top k at every k.
 
-Every expert has answered every test question once, and sequential recruiting asks for these very answers; so
-the whole curve is read from them and nothing is generated. The curve is for reading: the threshold in use was
-chosen on validation (`pipeline.choose_stopping`).
+Every expert has answered every test question once, and sequential recruiting makes the same requests, so the
+whole curve is computed from these answers and nothing is generated. The curve is only shown: the threshold in
+use was chosen on validation (`pipeline.choose_stopping`).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 
 
 def of_report(folder: ReportFolder) -> pd.DataFrame:
-    """The `curves` of a report, from its tables."""
+    """The `curves` of a report, computed from its tables."""
     asked = folder.read("questions")
     return curves(
         pipeline.split(asked, "test"),
@@ -84,7 +84,7 @@ def outcomes_by_question(
     thresholds: Sequence[float],
     open_answers: float,
 ) -> pd.DataFrame:
-    """What is behind the curves: method, at, question_id, correct, calls."""
+    """The outcomes behind the curves: method, at, question_id, correct, calls."""
     keyed = results.answer_groups(test, questions)
     right = {name: set(part["answer"]) for name, part in keyed[keyed["correct"]].groupby("question_id")}
     n_answers = {q.question_id: len(q.choices) or open_answers for q in questions}
@@ -112,6 +112,6 @@ def outcomes_by_question(
 
 
 def plurality(answers: Sequence[str | None]) -> str | None:
-    """The answer given most often; of equals the first; None where there is none."""
+    """The answer given most often; ties go to the first; None if there is none."""
     given = [answer for answer in answers if answer is not None]
     return max(given, key=given.count) if given else None

@@ -1,12 +1,12 @@
-"""What hangs on how answers are read: extractors side by side on the same texts.
+"""How much depends on the way answers are read: several extractors on the same texts.
 
 Accuracy depends on the extractor as well as on the model: `accuracy_interval` gives, for each expert, the
-least and the greatest accuracy over the extractors, which belongs beside any comparison of experts.
+least and the greatest accuracy over the extractors, which should accompany any comparison of experts.
 Works on tidy frames with the columns expert, question_id, text, n_choices, gold and finish_reason ("length"
-where the token limit stopped the text; null where that was not recorded).
+if the token limit stopped the text; null if that was not recorded).
 
 `load_recorded` reads recorded runs on MMLU-Pro (github.com/TIGER-AI-Lab/MMLU-Pro), whose own answers were
-read by another extractor: the *first* "answer is (X)". `compare` sets ours beside them.
+read by another extractor: the *first* "answer is (X)". `compare_with_recorded` sets ours beside them.
 """
 
 import re
@@ -24,9 +24,9 @@ from skillmoe_lib.evaluation.intervals import wilson
 
 Extractor = Callable[[str, int], str | None]
 AGREES = "agrees"
-#: Texts were stored up to this many characters.
+#: Recorded texts were cut at this many characters.
 STORED_CHARACTERS = 6000
-#: Pretrained models without instruction tuning among the recorded ones: they run on past their answer.
+#: Recorded models without instruction tuning: they continue to write after their answer.
 BASE_MODELS = frozenset(
     {
         "Llama-2-7b-hf", "Llama-2-13b-hf", "Llama-2-70b-hf", "Meta-Llama-3-8B", "Meta-Llama-3-70B",
@@ -43,7 +43,7 @@ def extract_strict(text: str, n_choices: int) -> str | None:
 
 
 def extract_first(text: str, n_choices: int) -> str | None:
-    """The first "answer is (X)", as MMLU-Pro's own evaluation reads it, also where X starts a word."""
+    """The first "answer is (X)", as MMLU-Pro's own evaluation reads it, even if X starts a word."""
     match = re.search(r"answer is \(?([A-J])\)?", text)
     return match.group(1) if match and match.group(1) in ascii_uppercase[:n_choices] else None
 
@@ -62,17 +62,17 @@ EXTRACTORS: Mapping[str, Extractor] = MappingProxyType(
 def audit(
     texts: Sequence[str], n_choices: Sequence[int], extractors: Mapping[str, Extractor] = EXTRACTORS
 ) -> pd.DataFrame:
-    """Answers side by side: one row a text, one column an extractor, null where it found none."""
+    """Answers side by side: one row per text, one column per extractor, null if it found none."""
     rows = list(zip(texts, n_choices, strict=True))
     columns = {name: [extract(text, n) for text, n in rows] for name, extract in extractors.items()}
     return pd.DataFrame(columns, dtype="string")
 
 
 def rates(frame: pd.DataFrame, extractors: Mapping[str, Extractor] = EXTRACTORS) -> pd.DataFrame:
-    """For each expert and extractor: n, what was not read and why, and accuracy with its 95% interval.
+    """For each expert and extractor: n, texts without an answer by reason, accuracy with its 95% interval.
 
     `cut` counts the texts without an answer that the token limit stopped, `unparsed` those that ended by
-    themselves or whose end was not recorded; both are fractions of n, and wrong.
+    themselves or whose end was not recorded; both are fractions of n, and count as wrong.
     """
     answers = audit(list(frame["text"]), list(frame["n_choices"]), extractors)
     answers.index = frame.index
@@ -102,7 +102,7 @@ def rates(frame: pd.DataFrame, extractors: Mapping[str, Extractor] = EXTRACTORS)
 
 
 def accuracy_interval(rates_frame: pd.DataFrame) -> pd.DataFrame:
-    """For each expert the least and greatest accuracy over the extractors, which they are, and the width."""
+    """For each expert the least and greatest accuracy over the extractors, their names, and the width."""
     wide = rates_frame.pivot_table(index="expert", columns="extractor", values="accuracy", sort=False)
     bounds = {
         "n": rates_frame.groupby("expert")["n"].first(),
@@ -118,10 +118,10 @@ def accuracy_interval(rates_frame: pd.DataFrame) -> pd.DataFrame:
 def load_recorded(folder: Path) -> pd.DataFrame:
     """Recorded validation texts of MMLU-Pro as an audit frame, with four further columns.
 
-    recorded (the answer on record, null for none), recorded_source ("regex", "last_letter", "unverified"
+    recorded (the recorded answer, null for none), recorded_source ("regex", "last_letter", "unverified"
     or "none"), instruction_tuned, subject. Rows recorded on another revision of their question are left
     out; texts of base models are cut at their `first_turn`. The token limit that stopped a text was not
-    recorded: `finish_reason` is "length" where the stored text is not the whole one, null elsewhere.
+    recorded: `finish_reason` is "length" if the stored text is incomplete, otherwise null.
     """
     if not folder.is_dir():
         raise SkillmoeError(f"no recorded runs at {folder}: data_dir must be the folder with answers.parquet")
@@ -145,8 +145,8 @@ def load_recorded(folder: Path) -> pd.DataFrame:
     return frame[[*columns, "recorded_source", "instruction_tuned", "subject"]]
 
 
-# Wider than the extractor's rules, on purpose: any capital after "answer is" or "answer:", also one that
-# starts a word, so that what the extractor passes over counts as stated and so as a disagreement.
+# Wider than the extractor's rules, on purpose: any capital after "answer is" or "answer:", even one that
+# starts a word, so that statements which the extractor ignores count as stated and so as a disagreement.
 _STATED = re.compile(
     r"(?i:answers?\s+(?:is|are|(?:would|should|must|will)\s+be|has\s+to\s+be)|answer\W{0,3}:)[\s:*`\"$\\(\[]{0,12}"
     r"(?:(?:boxed|text)\{|[Oo]ption |[Cc]hoice )?\(?([A-J])"
@@ -155,9 +155,9 @@ _STATED = re.compile(
 
 
 def stated(text: str) -> frozenset[str]:
-    """Letters that the text gives as its answer, each phrase by its first: "(A) and (B)" gives A.
+    """Letters that the text gives as its answer, the first of each phrase: "(A) and (B)" gives A.
 
-    A text *states one answer* if this has one letter.
+    A text *states one answer* if this is one letter.
     """
     return frozenset(match.group(1) for match in _STATED.finditer(text))
 
@@ -170,7 +170,7 @@ def compare_with_recorded(frame: pd.DataFrame) -> pd.DataFrame:
     """Our answers beside the recorded ones, and the kind of every difference.
 
     Adds answer, rule, n_stated (letters of `stated`), lists (whether a phrase names several letters) and
-    kind: "agrees" (also where both have none), or what stands in the text.
+    kind: "agrees" (also if both have none), or what the text states.
     """
     found = [find_choice(text, n) for text, n in zip(frame["text"], frame["n_choices"], strict=True)]
     result = frame.assign(

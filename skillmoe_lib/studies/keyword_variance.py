@@ -1,11 +1,11 @@
-"""How far a result rests on the keywords that happened to be drawn, and on the validation questions.
+"""How much a result depends on the keywords that happened to be drawn, and on the validation questions.
 
-Another draw of keywords from the same model gives other profiles and other recruits, so another accuracy; an
-interval over test questions alone does not show that. Here the keyword passes of every question, the
+Another draw of keywords from the same model gives other profiles and other recruits, and so another accuracy;
+an interval over test questions alone does not show that. Here the keyword passes of every question, the
 validation questions and the test questions are resampled together, and skills, profiles and routes are made
-anew from what is stored: nothing is generated. The vote of the recruited experts is exact wherever their
-answers are stored. The aggregator has read only the chains that it was shown: for recruits that it never saw
-together the vote stands in, and how often that was is a column.
+again from what is stored: nothing is generated. The vote of the recruited experts is exact if their answers
+are stored. The aggregator has read only some sets of chains: for recruits that it never read together the
+vote is used instead, and a column says how often.
 """
 
 from collections import Counter
@@ -35,9 +35,9 @@ QUESTIONS_ONLY, ALL = "test questions", "test questions, keywords and validation
 def stored_passes(
     session: Session, questions: pd.DataFrame, *, seed: int = 0, votes: int = 5
 ) -> dict[str, list[list[str]]]:
-    """Question id -> what each keyword pass named, from the store; a pass that was not run is left out.
+    """Question id -> the keywords of each pass, from the store; a pass that was not run is left out.
 
-    Raises `SkillmoeError` where no pass of some question is stored.
+    Raises `SkillmoeError` if no pass of some question is stored.
     """
     expert = session.pool.keyword_expert
     asked = {
@@ -77,26 +77,26 @@ def keyword_variance(
     Parameters
     ----------
     passes
-        Of `stored_passes`.
+        From `stored_passes`.
     scores
         Scores of the validation questions.
     routes
         The routes that were run; those of `symbolic_moe` and `seed` are used.
     router
-        As it recruited; it is fitted anew in every draw.
+        The router with the settings of the run; it is fitted again in every draw.
 
     Returns
     -------
-    One row a method and interval: method, resampled, accuracy, low, high, n_questions, n_draws, sd_draw
+    One row per method and interval: method, resampled, accuracy, low, high, n_questions, n_draws, sd_draw
     (standard deviation of the accuracy over draws of keywords and validation questions, the test
-    questions fixed; 0 where they are not drawn), stand_ins (share of outcomes of `symbolic_moe` for which
-    the vote stands in), reused (share of slots for which another sample of the expert stands in).
+    questions fixed; 0 if they are not drawn), stand_ins (share of outcomes of `symbolic_moe` for which the
+    vote is used instead), reused (share of slots for which another sample of the expert is used instead).
 
     Notes
     -----
-    Resampling five passes with replacement doubles some, so a word that one pass named can reach two
-    votes: draws keep more words than the passes did. What draws have in common (their mean's distance
-    to the accuracy observed) is therefore taken off; the spread is kept.
+    Resampling five passes with replacement doubles some, so a word that one pass named can get two votes:
+    draws keep more words than the passes did. The error that all draws share (the distance of their mean
+    from the accuracy observed) is therefore subtracted; the spread is kept.
     """
     asked = split(questions, "test")
     outcomes = _Outcomes(session, asked, choice, seed)
@@ -170,7 +170,7 @@ def _rerouted(
 
 
 def _remembered() -> skills.Embed:
-    """Sentence embeddings, each word embedded once."""
+    """Sentence embeddings; each word is embedded once."""
     known: dict[str, NDArray[np.float32]] = {}
 
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -187,7 +187,7 @@ class _Shares(NamedTuple):
 
 
 class _Outcomes:
-    """Right or wrong for any recruits of a question, from stored texts alone; each worked out once."""
+    """Right or wrong for any recruits of a question, from stored texts alone; each computed once."""
 
     def __init__(self, session: Session, asked: Sequence[Question], choice: Choice, seed: int) -> None:
         self.session, self.asked, self.seed = session, asked, seed
@@ -197,7 +197,7 @@ class _Outcomes:
         self.n_asked = self.n_stand_ins = self.n_slots = self.n_reused = 0
 
     def of(self, routes: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-        """Method -> right or wrong, a value a test question in the order asked."""
+        """Method -> right or wrong, one value per test question in the order asked."""
         slots = routes.sort_values("slot").groupby("question_id")["expert"].agg(tuple)
         pairs = []
         for question in self.asked:
@@ -209,7 +209,7 @@ class _Outcomes:
         return {"majority_vote": np.array(voted), "symbolic_moe": np.array(aggregated)}
 
     def shares(self) -> _Shares:
-        """Of the different recruits that were met, and of their slots."""
+        """Shares over the different sets of recruits that occurred, and over their slots."""
         return _Shares(self.n_stand_ins / max(self.n_asked, 1), self.n_reused / max(self.n_slots, 1))
 
     def _outcome(self, question: Question, recruits: tuple[str, ...]) -> tuple[bool, bool]:

@@ -1,6 +1,6 @@
-"""The paper's tables: the whole experiment in one call, and what sets ours beside the published figures.
+"""The paper's tables: the whole experiment in one call, and comparisons with the published figures.
 
-Main table and aggregators of arXiv 2503.05641 (METHOD section 3; `data/published`). Run time is in
+Main table and aggregators of arXiv 2503.05641 (docs/method.md 3; `data/published`). Run time is in
 `run_time`; recruiting and discussion x aggregator are variants of one pipeline: see `variants`.
 """
 
@@ -22,7 +22,7 @@ from skillmoe_lib.pipeline import Competed, Examined, Session
 
 
 class Learned(NamedTuple):
-    """All that stands before the test questions are answered: their skills, and what validation decides."""
+    """Everything known before the test questions are answered: their skills, and what validation decides."""
 
     skills: pd.DataFrame
     scores: pd.DataFrame
@@ -39,7 +39,7 @@ class Learned(NamedTuple):
 def learn_from_validation(
     session: Session, questions: pd.DataFrame, *, seed: int = 0, votes: int = 5
 ) -> Learned:
-    """The steps before recruiting, one after the other; with a single pass every keyword counts."""
+    """The steps before recruiting, in order; with a single pass every keyword counts."""
     named = pipeline.annotate(session, questions, seed=seed, votes=votes, min_votes=min(2, votes))
     scores = pipeline.validate(session, questions, seed=seed)
     examined = pipeline.examine(session, questions, scores, seed=seed)
@@ -48,7 +48,7 @@ def learn_from_validation(
 
 
 class Experiment(NamedTuple):
-    """A whole experiment: what came before test, the routes, and what the methods did on test."""
+    """A whole experiment: what was learned before test, the routes, and the methods' results on test."""
 
     ready: Learned
     routes: pd.DataFrame
@@ -68,8 +68,8 @@ def full_experiment(
 ) -> Experiment:
     """Every step of the method and the methods `names` on test, in one scheduled run.
 
-    Everything before recruiting has the one `seed`; recruiting and test are repeated for `seeds`. `budget`
-    is that of sequential recruiting; `recruiting` goes to `pipeline.choose_router` (preset, k ...).
+    Everything before recruiting uses `seed`; recruiting and test are repeated for `seeds`. `budget` is for
+    sequential recruiting; `recruiting` goes to `pipeline.choose_router` (preset, k ...).
     """
     ready = learn_from_validation(session, questions, seed=seed, votes=votes)
     return _on_test(session, questions, ready, names, seeds=seeds, budget=budget, recruiting=recruiting)
@@ -100,7 +100,7 @@ def _on_test(
 
 
 def of_preset(beside: pd.DataFrame, preset: str) -> pd.DataFrame:
-    """What stands beside published figures, its verdicts kept for the preset "paper" alone."""
+    """Results beside published figures; verdicts are kept only for the preset "paper"."""
     return beside if preset == "paper" else beside.assign(verdict="another preset")
 
 
@@ -120,7 +120,7 @@ def several_benchmarks(
 ) -> dict[str, Experiment]:
     """`full_experiment` on each benchmark (its Questions table), with one `best_single` for them all.
 
-    First all of validation: only then is it known which expert is best over the benchmarks. Each
+    All of validation comes first, because only then is the best expert over the benchmarks known. Each
     benchmark keeps its own profiles, aggregator and ranking.
     """
     learned = {
@@ -138,13 +138,13 @@ def several_benchmarks(
 
 
 def side_by_side(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """The paper's main table: a row a method, a column a benchmark, and the average.
+    """The paper's main table: one row per method, one column per benchmark, and the average.
 
     `accuracy` holds the rows of `intervals.accuracy_table` of all benchmarks. Columns: method, label, then
     accuracy of each benchmark in the order given, average, average_low, average_high, n_benchmarks;
-    fractions, in the order of the methods in `accuracy`. As in the paper every benchmark counts the same in
-    the average; it is null where a method lacks a benchmark. The interval adds the benchmarks' distances
-    squared (their questions are different ones), as `intervals.verdict_against` does.
+    fractions, in the order of the methods in `accuracy`. As in the paper every benchmark has the same weight
+    in the average; it is null if a method lacks a benchmark. The interval adds the squares of the
+    benchmarks' distances (their questions are different), as `intervals.verdict_against` does.
     """
     names = list(dict.fromkeys(accuracy["benchmark"]))
     if accuracy.duplicated(["method", "benchmark"]).any():
@@ -178,10 +178,10 @@ def headline(
 
     `table` is a Results table of one benchmark. Columns: against, benchmark, gain, gain_low, gain_high,
     n_questions, published (on this benchmark), published_average (over the paper's four: the headline),
-    difference (of the two gains), difference_low, difference_high, verdict; fractions. The published
-    gain is of two accuracies whose answers nobody has: it is taken as unpaired, so its interval (Wilson
-    at the published n, and the published standard deviation over seeds, as in
-    `intervals.verdict_against`) is too wide rather than too narrow. Verdicts as in `published.beside`.
+    difference (of the two gains), difference_low, difference_high, verdict; fractions. The answers
+    behind the published gain are not available, so it is treated as unpaired and its interval (Wilson at the
+    published n, and the published standard deviation over seeds, as in `intervals.verdict_against`) is too
+    wide rather than too narrow. Verdicts as in `published.beside`.
     """
     main, rows = published.load("main_table"), []
     (benchmark,) = set(table["benchmark"])
@@ -210,11 +210,11 @@ def headline(
 
 
 def against_published(ours: Interval, theirs: float, *, half: float = 0.0, margin: float) -> dict[str, Any]:
-    """Difference of ours to a published figure with a half-width, its interval, and a verdict.
+    """Our figure minus a published one with a half-width: the difference, its interval, and a verdict.
 
-    Distances are squared and added (as `intervals.verdict_against` does for accuracies). "differs": the
-    interval excludes 0; "agrees": it lies within -margin to margin; "not published" where `theirs` is
-    null, "not run" where ours is.
+    The squares of the distances are added (as `intervals.verdict_against` does for accuracies). "differs":
+    the interval excludes 0; "agrees": it lies within -margin to margin; "not published" if `theirs` is
+    null, "not run" if ours is.
     """
     names = ["difference", "difference_low", "difference_high", "verdict"]
     if np.isnan(theirs) or np.isnan(ours.estimate):
@@ -233,7 +233,7 @@ def against_published(ours: Interval, theirs: float, *, half: float = 0.0, margi
 
 
 def on_items(examined: Examined, benchmark: str) -> pd.DataFrame:
-    """What candidates answered on items, with the columns of Results that `statistics` reads."""
+    """The candidates' answers on items, with the columns of Results that `intervals` reads."""
     rows = examined.rows.rename(columns={"expert": "method"})
     return rows.assign(benchmark=benchmark, seed=0)
 
@@ -268,7 +268,7 @@ def candidates(examined: Examined, pipeline: pd.DataFrame, choice: Choice) -> pd
 
 
 def published_aggregators(benchmark: str) -> list[str]:
-    """The paper's aggregator for a benchmark (a name of the pool paper16); [] where it has none."""
+    """The paper's aggregator for a benchmark (a name of the pool paper16); [] if it has none."""
     table = published.load("aggregators")
     return table.loc[table["benchmark"] == benchmark, "aggregator"].tolist()
 
@@ -276,9 +276,9 @@ def published_aggregators(benchmark: str) -> list[str]:
 def choice_beside(examined: Examined, choice: Choice, benchmark: str) -> pd.DataFrame:
     """Our aggregator beside the published one, compared on the same items (paired).
 
-    Columns: benchmark, chosen, published, difference (of ours to theirs), low, high, n_items, verdict:
-    "agrees" where it is the same expert, "differs" where ours is better for certain, "cannot tell" where
-    these items do not decide between the two; "not published", or "not in this pool".
+    Columns: benchmark, chosen, published, difference (ours minus theirs), low, high, n_items, verdict:
+    "agrees" if it is the same expert, "differs" if ours is certainly better, "cannot tell" if these items
+    do not decide between the two; "not published", or "not in this pool".
     """
     theirs = next(iter(published_aggregators(benchmark)), None)
     row: dict[str, Any] = {"benchmark": benchmark, "chosen": choice.aggregator, "published": theirs}

@@ -1,4 +1,4 @@
-"""Routers compared on recorded answers: what recruiting is worth when no model has to be run.
+"""Routers compared on recorded answers, without running a model.
 
 Routers are fitted on the validation split of a folder of recorded answers and judged on its test split by
 the majority vote of the experts that they recruit. Settings are chosen inside validation. The folder holds
@@ -25,7 +25,7 @@ from skillmoe_lib.routing.controls import GlobalTopK, RandomRouter
 from skillmoe_lib.routing.embedding import ClusterRouter, KNNRouter, LogisticRouter
 from skillmoe_lib.routing.skill_router import SkillRouter
 
-#: Settings tried inside validation; a router that is not named has none to choose.
+#: Settings tried inside validation; a router that is not listed has none to choose.
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "cluster": {"n_clusters": [2, 4, 8, 16]},
     "knn": {"n_neighbors": [10, 20, 40, 80, 160]},
@@ -33,9 +33,9 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 #: Routers whose temperature and prior `routing.tuning` chooses.
 TUNED = ("skills_fixed", "skills_fixed_distinct")
-#: Sequential recruiting, and whether it looks at skills; it asks k experts a question on average.
+#: Sequential recruiting, and whether it uses skills; it asks an average of k experts per question.
 SEQUENTIAL = {"sequential": True, "sequential_without_skills": False}
-#: Twelve of the recorded models between 38% and 56% right: a pool in which nobody is far above the rest.
+#: Twelve of the recorded models between 38% and 56% right: a pool without an outstanding expert.
 MID_STRENGTH = (
     "Meta-Llama-3-70B", "Meta-Llama-3_1-70B", "Meta-Llama-3_1-8B-Instruct", "Mixtral-8x7B-Instruct-v0.1",
     "Mixtral-8x7B-v0.1", "Phi-3-mini-4k-instruct", "Qwen1.5-110B", "Qwen1.5-72B-Chat", "Yi-34B",
@@ -54,9 +54,9 @@ class Recorded(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What routers see: skills and embeddings of both splits, and the scores of validation.
+    """The routers' inputs: skills and embeddings of both splits, and the scores of validation.
 
-    Skills are a Skills frame, test's matched to validation's; embeddings have the index question_id.
+    Skills are a Skills frame, those of test matched to validation; embeddings have the index question_id.
     """
 
     skills: pd.DataFrame
@@ -67,9 +67,9 @@ class Split(NamedTuple):
 def load(data_dir: str | Path, *, experts: Sequence[str] = (), limit: int = 0) -> Recorded:
     """Read recorded answers; `experts` names the pool (empty: all), `limit` caps each split (0: all).
 
-    Answers recorded on another revision of their question are left out. Of test only questions on which
-    the whole pool is on record are kept, so that all routers are judged on the same answers; on validation
-    a missing answer is missing.
+    Answers recorded on another revision of their question are left out. Test
+    questions are kept only if answers of the whole pool are recorded, so that all routers are judged on the
+    same answers; on validation a missing answer stays missing.
     """
     folder = Path(data_dir)
     for name in ("questions.parquet", "answers.parquet"):
@@ -97,11 +97,11 @@ def load(data_dir: str | Path, *, experts: Sequence[str] = (), limit: int = 0) -
 
 
 def skills_without_llm(questions: pd.DataFrame, *, n_terms: int = 3) -> pd.DataFrame:
-    """Skills frame from category, origin and the question's `n_terms` weightiest TF-IDF terms.
+    """Skills frame from category, origin and the question's `n_terms` TF-IDF terms of highest weight.
 
-    A stand-in where no keyword model was run: terms are those of validation questions only (in two or
-    more), and `votes` is 1. Category and origin are the benchmark's own labels, so these skills know
-    more of the benchmark, and less of the question, than a keyword model would.
+    Used where no keyword model was run. Terms must occur in two or more validation questions, and `votes`
+    is 1. Category and origin are the benchmark's own labels, so these skills contain more of the
+    benchmark, and less of the question, than a keyword model's would.
     """
     vectorizer = TfidfVectorizer(stop_words="english", min_df=2, token_pattern=r"(?u)\b[a-zA-Z]{3,20}\b")  # noqa: S106
     vectorizer.fit(questions.loc[questions["split"] == "validation", "question"])
@@ -129,9 +129,9 @@ def routing_inputs(recorded: Recorded, embeddings: pd.DataFrame, *, embed: skill
 def recorded_vote(routes: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Plurality of the recruited experts' recorded answers: method, seed, question_id, answer, correct.
 
-    An expert in two slots votes twice, with the same recorded answer. Ties go as in `aggregation.vote`: to
-    the answer that was given first, in slot order. No answer found is no vote; a question without any vote
-    has a null answer and is wrong.
+    An expert in two slots votes twice, with the same recorded answer. Ties are broken as in
+    `aggregation.vote`: for the answer given first, in slot order. No answer found is no vote; a question
+    without any vote has a null answer and is wrong.
     """
     key = ["method", "seed", "question_id"]
     ranked = routes.sort_values([*key, "slot"])
@@ -189,8 +189,8 @@ def choose_settings(
 def sequential_votes(recorded: Recorded, split: Split, *, budget: float) -> pd.DataFrame:
     """Sequential recruiting on the test questions: method, question_id, answer, correct, calls, threshold.
 
-    A question's one skill is its category. The threshold of each method is chosen on held-out validation
-    questions for `budget` calls a question on average (docs/method.md 5).
+    A question's only skill is its category. The threshold of each method is chosen on held-out validation
+    questions for an average of `budget` calls per question (docs/method.md 5).
     """
     questions = recorded.questions
     skills_of = questions["category"].rename("skill").rename_axis("question_id").reset_index()
@@ -224,7 +224,7 @@ def results(
     seeds: Iterable[int],
     pool: str = "pool",
 ) -> pd.DataFrame:
-    """Every router's vote on every test question and seed: what `intervals` takes as results.
+    """Every router's vote on every test question and seed, as `intervals` reads results.
 
     Columns: method (the router), benchmark (pool and k: "all, k = 3"), seed, question_id, answer, status,
     correct, calls (experts asked; k for all but the sequential ones, whose mean is at most about k),

@@ -1,7 +1,7 @@
-"""Run time of ways to run (the paper's efficiency table): grouped batches, MoA, one question after another.
+"""Run time (the paper's efficiency table): grouped batches, MoA, and one question after another.
 
-Device seconds of `measured` come from batches that were really run for the purpose, on stores of their own
-and with every load cold; `charged_against_measured` sets what the ledger charges beside them (docs/cost.md).
+Device seconds of `measured` come from batches that were run for this purpose, in separate stores and with
+every load cold; `charged_against_measured` compares the ledger's charges with them (docs/cost.md).
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ _COSTS = ["calls", "prompt_tokens", "output_tokens", "device_seconds"]
 
 
 def seconds(used: pd.DataFrame, store: GenerationStore, *, way: str) -> pd.DataFrame:
-    """What each question really took, on a store that holds nothing else: way, question_id, calls,
-    prompt_tokens, output_tokens, device_seconds (null where a request was not run), model_loads.
+    """What each question really took, from a store that holds nothing else: way, question_id, calls,
+    prompt_tokens, output_tokens, device_seconds (null if a request was not run), model_loads.
 
-    `used` holds the requests of one method and seed; `model_loads` is each question's part of the loads.
+    `used` holds the requests of one method and seed; `model_loads` is each question's share of the loads.
     """
     costs = ledger.cost_by_question(used, store)
     really = ledger.ran(used, store).set_index("question_id")["ran_device_s"]
@@ -66,11 +66,11 @@ def measured(
 ) -> pd.DataFrame:
     """Methods on all test questions in grouped batches, and Symbolic-MoE on a few of them one by one.
 
-    Each way has a store of its own, `run_time/WAY` in the session's, so that no way profits from what another
+    Each way of running has its own store, `run_time/WAY` in the session's, so that no way reuses what another
     has generated, and a second run measures nothing again. "one by one" loads every model that a question
     needs for that question, as a system without grouped batches does; its questions are a sample by seed and
-    id. No engine swaps weights here: every load is a cold one. Frame as `seconds`; a way is a method's name
-    or "one by one".
+    id. No engine swaps weights here: every load is cold. Frame as `seconds`; a way is a method's name or "one
+    by one".
     """
     engine: Any = session.engine
     if hasattr(engine, "swap_weights"):
@@ -93,14 +93,14 @@ def measured(
 
 
 def store_of(session: Session, way: str) -> GenerationStore:
-    """The store of one way of `measured`."""
+    """The store of one way of running, for `measured`."""
     return GenerationStore(session.store.root / "run_time" / way.replace(" ", "_"))
 
 
 def charged_against_measured(
     session: Session, loads: pd.DataFrame, methods: Sequence[str], *, seed: int = 0, within: float = 0.15
 ) -> pd.DataFrame:
-    """What methods are charged in the scheduled run of all, beside what `measured` took for each alone.
+    """What methods are charged in the scheduled run of all, beside what each took alone in `measured`.
 
     `loads` is `ledger.loads_by_method` of the run of all. Columns: method, charged_load_s,
     measured_load_s, n_loads, n_measured_loads, charged_generate_s, measured_generate_s, charged_s,
@@ -131,12 +131,12 @@ def run_times(per_question: pd.DataFrame) -> pd.DataFrame:
     """Means for one question of each way, device seconds with a 95% t-interval over questions.
 
     Columns: way, n_questions (that were run), calls, prompt_tokens, output_tokens, device_seconds, low,
-    high, model_loads (in all). The interval shows how questions differ; how the machine does, only
-    another run shows.
+    high, model_loads (in total). The interval shows how questions differ; only another run shows how the
+    machine varies.
     """
     rows: list[dict[str, Any]] = []
     for way, part in per_question.groupby("way", sort=False):
-        known = part["device_seconds"].dropna()  # null where a request was not run
+        known = part["device_seconds"].dropna()  # null if a request was not run
         mean = ratio_of_sums(known, pd.Series(1.0, known.index))
         row = {"way": way, "n_questions": mean.n, **part[_COSTS].mean(), "low": mean.low, "high": mean.high}
         rows.append(row | {"model_loads": round(part["model_loads"].sum())})
@@ -161,11 +161,10 @@ def ratio_of_sums(a: pd.Series, b: pd.Series, *, level: float = 0.95) -> Interva
 def ratios(per_question: pd.DataFrame, *, margin: float = 0.1) -> pd.DataFrame:
     """How many times slower other ways are than grouped Symbolic-MoE, beside the published run times.
 
-    Each ratio is paired: both ways on the same questions (of a question that was run one by one, its part
-    of the grouped run of all). Columns: ratio_of, to, ratio, low, high,
-    n_questions, published (1 GPU), difference, difference_low, difference_high, verdict. The published
-    ratio has no interval; `margin` is a share of it. Machines and models differ, so that ratios and not
-    seconds are compared.
+    Each ratio is paired: both ways on the same questions (for questions that were run one by one, their
+    share of the grouped run of all). Columns: ratio_of, to, ratio, low, high, n_questions, published (1
+    GPU), difference, difference_low, difference_high, verdict. The published ratio has no interval; `margin`
+    is a share of it. Machines and models differ, so ratios are compared, not seconds.
     """
     frame = published.load("runtime").query("n_devices == 1")
     theirs = frame.set_index(frame["method"] + " " + frame["schedule"].fillna(""))["question_s"]

@@ -2,7 +2,7 @@
 
 For the paper's tables of discussion x aggregator, of recruiting and of aggregators, and for ablations.
 Every variant is a program of `methods` or the one below, so that all variants of a table go into one
-scheduled run and share what they ask alike. Whatever is chosen is chosen on validation.
+scheduled run and share equal requests. All choices are made on validation.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,11 @@ from skillmoe_lib.routing.skill_router import SkillRouter
 from skillmoe_lib.seeding import generator
 from skillmoe_lib.studies.paper_tables import Learned, choice_beside
 
-#: Who decides: the aggregator chosen on items (METHOD 1.8), the most accurate expert, for each question
-#: the recruited expert of highest suitability, a candidate drawn for each question, or a majority vote.
+#: Who decides: the aggregator chosen on items (docs/method.md 1.8), the most accurate expert, for each
+#: question the recruited expert of highest suitability, a candidate drawn for each question, or a majority
+#: vote.
 AGGREGATORS = ("task_specific", "task_best", "adaptive", "random", "vote")
-#: The published tables that are made of variants.
+#: The published tables that consist of variants.
 TABLES = ("recruiting", "discussion", "aggregators")
 
 
@@ -46,10 +47,10 @@ class Variant(NamedTuple):
 def discuss(
     question: Question, recruited: Sequence[Expert], aggregator: Expert | None, *, seed: int
 ) -> Program:
-    """The recruited experts solve, each answers again with the others in view, then one decides.
+    """The recruited experts solve, each answers again after seeing the others, then one decides.
 
-    The round is that of debate (Du et al. 2024), between different experts. None: a majority vote decides.
-    2k + 1 calls, or 2k.
+    The round is that of debate (Du et al. 2024), between different experts. Without an aggregator (None) a
+    majority vote decides. 2k + 1 calls, or 2k.
     """
     turns = yield methods.ask(question, recruited, seed=seed)
     texts = [visible_text(expert, turn) for expert, turn in zip(recruited, turns, strict=True)]
@@ -99,8 +100,8 @@ def _program(
 def decider(variant: Variant, slot: pd.DataFrame, pool: Pool, *, seed: int) -> str:
     """Name of the expert that decides for the question of these Routes rows (by slot); "" is a vote.
 
-    "adaptive" takes the highest suitability; without any (no known skill) the highest probability; the
-    earlier slot of equals. "random" draws among the pool's candidates, by seed and question id.
+    "adaptive" takes the highest suitability, or without any (no known skill) the highest probability; ties
+    go to the earlier slot. "random" draws among the pool's candidates, by seed and question id.
     """
     match variant.aggregator:
         case "vote":
@@ -124,7 +125,7 @@ def decider(variant: Variant, slot: pd.DataFrame, pool: Pool, *, seed: int) -> s
 
 
 class Plan(NamedTuple):
-    """What a table compares: its variants, which of them the others are compared with, and what is left
+    """What a table compares: its variants, the one that the others are compared with, and what is left
     out (name -> reason)."""
 
     variants: list[Variant]
@@ -172,7 +173,7 @@ def beside_published(table: str, accuracy: pd.DataFrame, ready: Learned) -> pd.D
 
 
 def discussions(routes: pd.DataFrame, choice: Choice) -> list[Variant]:
-    """Discussion x aggregator: every aggregator of `AGGREGATORS` but the vote, without and with."""
+    """Discussion x aggregator: every one of `AGGREGATORS` except the vote, without and with discussion."""
     return [
         Variant(
             f"{aggregator}, {'with' if discussion else 'without'}", routes, choice, aggregator, discussion

@@ -17,7 +17,7 @@ def ballots(*values):
     return [NONE if value is None else Answer(value, "answered") for value in values]
 
 
-# -- what is heard and what is shown -------------------------------------------------------------
+# -- what is read and what is shown --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_items_never_show_think_text():
 
 
 def test_examine_asks_with_the_prompt_in_use():
-    """METHOD 1.8 against 1.7: the same three chains give the very same request."""
+    """docs/method.md 1.8 against 1.7: the same three chains give the very same request."""
     texts = ["one", "two", ""]
     item = aggregation.Item(CHOICE, tuple(texts))
     judge = scenes.expert("judge")

@@ -1,4 +1,4 @@
-"""Equality of answers: canonical forms worked out by hand; math-verify under faults and time limits."""
+"""Equality of answers: canonical forms computed by hand; math-verify under faults and time limits."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from skillmoe_lib.answers.equivalence import (
     equivalent_many,
 )
 
-#: An integer power so long that neither a signal nor a thread in its process is heard again.
+#: An integer power so long that neither a signal nor a thread can interrupt its process.
 ENDLESS = "9^{9^{9^{9}}}"
 
 

@@ -1,4 +1,4 @@
-"""Reading answers: a table of texts (each once a mistake somewhere), properties, and grading."""
+"""Reading answers: a table of texts (each was read wrongly once), properties, and grading."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The shared cases about answers, where they are: every fault mended and every guard kept."""
+"""The shared cases about answers, if present: every fault is fixed and every guard kept."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The flow diagram is the tables' own, and what lies in docs/ is what the project draws."""
+"""The flow diagram follows the tables, and the file in docs/ is the one that the project draws."""
 
 from pathlib import Path
 from xml.etree import ElementTree

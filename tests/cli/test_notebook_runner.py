@@ -265,7 +265,7 @@ def test_a_project_error_is_given_as_it_is(make: Make) -> None:
 def test_a_killed_kernel_is_a_failure_that_its_notebook_tells(make: Make) -> None:
     line, kept = run_failing(make, "import os; os.kill(os.getpid(), 9)")
     assert line == (
-        "01_a: the kernel died, most often for want of memory (see reports/01_a/notebooks/01_a.ipynb)"
+        "01_a: the kernel died, most often because memory ran out (see reports/01_a/notebooks/01_a.ipynb)"
     )
     assert kept.metadata.papermill.exception is True
     assert kept.cells[0].source.startswith("**This run did not finish:** the kernel died")

@@ -1,4 +1,4 @@
-"""Every parameter of every notebook: its rule, and what `run` refuses before anything is generated."""
+"""Every parameter of every notebook has a rule, and `run` refuses bad values before anything is generated."""
 
 from pathlib import Path
 
@@ -133,5 +133,5 @@ def test_a_report_is_named_for_the_table_that_it_holds(project: Path) -> None:
 def test_params_says_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["params", "05_recruit"]) == 0
     text = capsys.readouterr().out
-    assert "experts a question, 1 to 64" in text
+    assert "experts per question, 1 to 64" in text
     assert "how many seeds are drawn and run, from 0 [1 to 100]" in text

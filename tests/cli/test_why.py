@@ -1,4 +1,4 @@
-"""Where a number comes from: a made-up report of one method, traced from its summary to what was written."""
+"""Where a number comes from: a made-up report of one method, traced from its summary to the texts."""
 
 import hashlib
 import json

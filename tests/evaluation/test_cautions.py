@@ -1,4 +1,4 @@
-"""Each caution, from a report that deserves it and from one that does not."""
+"""Each caution, with a report that needs it and one that does not."""
 
 import json
 from pathlib import Path

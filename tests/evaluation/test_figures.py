@@ -1,4 +1,4 @@
-"""What is drawn, not pixels: positions, texts, and that nothing global is touched."""
+"""Contents of figures, not pixels: positions, texts, and no change of global state."""
 
 import sys
 
@@ -179,7 +179,7 @@ def test_accuracy_cost_places_names_apart_and_inside():
     # The steps join the best methods, not the bounds.
     steps = next(line for line in axis.lines if len(line.get_xdata()) > 1)
     assert steps.get_ydata().tolist() == [50.0, 75.0, 75.0]
-    assert axis.get_xlabel() == "device seconds a question"
+    assert axis.get_xlabel() == "device seconds per question"
     assert axis.get_xscale() == "linear"
     renderer = FigureCanvasAgg(chart).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in axis.texts]

@@ -1,4 +1,4 @@
-"""What the cells hold and say."""
+"""Values and texts of the cells."""
 
 import matplotlib as mpl
 import numpy as np

@@ -1,4 +1,4 @@
-"""Golden values worked out by hand, properties, and what must never be claimed."""
+"""Golden values computed by hand, properties, and claims that must never be made."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A report folder notes what came from what, and finds what no longer fits its input."""
+"""A report folder records what came from what, and finds files that no longer match their inputs."""
 
 import json
 from pathlib import Path

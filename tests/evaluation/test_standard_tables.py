@@ -1,4 +1,4 @@
-"""The tables that most reports have: written, noted, and honest about what is missing."""
+"""The tables that most reports have: written, recorded, and clear about what is missing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A broken model folder is named before anything heavy is loaded."""
+"""A broken model folder is reported before anything heavy is loaded."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Where models come from: folders, packages in parts, the hub; and what is said where they do not."""
+"""Where models come from: folders, packages in parts, the hub; and the errors if they are missing."""
 
 import errno
 import hashlib

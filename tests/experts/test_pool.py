@@ -1,4 +1,4 @@
-"""Pools: what a YAML file says is what is asked, and every slip in one is told in one line."""
+"""Pools: requests follow the YAML file, and every mistake in it gives one line."""
 
 import copy
 from pathlib import Path
@@ -332,8 +332,8 @@ TEXTS = [
     ("an empty file", "", "toy.yaml: it must be a mapping with the keys"),
     ("a list", "- name: x", "toy.yaml: it must be a mapping with the keys"),
     ("broken YAML", "name: [a\nexperts: b", "toy.yaml is not readable as YAML"),
-    ("a key twice", "name: a\ntrim: 0\nname: b", "the key 'name' stands twice (line 3)"),
-    ("a tab", "sampling:\n\ttemperature: 1", "a tab stands where YAML allows spaces only (line 2)"),
+    ("a key twice", "name: a\ntrim: 0\nname: b", "the key 'name' occurs twice (line 3)"),
+    ("a tab", "sampling:\n\ttemperature: 1", "a tab where YAML allows only spaces (line 2)"),
     ("a tag that runs code", "name: !!python/object/apply:os.getcwd []", "toy.yaml is not readable as YAML"),
 ]
 

@@ -1,4 +1,4 @@
-"""The real engine on real models: a pretrained one from its package, and a tiny one with random weights."""
+"""The real engine with real models: a pretrained one from its package, and a tiny one with random weights."""
 
 import importlib.util
 import multiprocessing

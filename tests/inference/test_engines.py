@@ -1,4 +1,4 @@
-"""Engines without a model: the scripted one, replay, how prompts are laid out, and vLLM's own arithmetic."""
+"""Engines without a model: the scripted one, replay, rendering of prompts, and vLLM's memory arithmetic."""
 
 import json
 import multiprocessing

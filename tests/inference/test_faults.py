@@ -1,8 +1,8 @@
-"""What breaks under a run: the engine's process, the runner, the disk. Real processes, a model of our own.
+"""Failures during a run: of the engine's process, the runner, the disk. Real processes, a made-up model.
 
-The vLLM engine runs as it is, processes, pipes and signals included; only the package `vllm` in its worker is
-a stand-in that finishes one request a step and does what `fault.json` in the model's folder says. Each row
-loses nothing that was finished, makes nothing twice, and ends in one line or in none.
+The vLLM engine runs unchanged, with its processes, pipes and signals; only the package `vllm` in its worker
+is replaced by one that finishes one request per step and does what `fault.json` in the model's folder says.
+No case loses a finished text or generates one twice, and each ends with one line or none.
 """
 
 import contextlib

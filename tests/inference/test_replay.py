@@ -1,4 +1,4 @@
-"""Replay: a copied store is all it takes, on a machine without weights, tokenizers, hub or torch."""
+"""Replay: a copied store is enough, on a machine without weights, tokenizers, hub or torch."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The benchmark of scale at a small size: that it runs, and that growth is measured as it should be."""
+"""The scaling benchmark at a small size: it runs, and it measures growth correctly."""
 
 import pandas as pd
 import pytest

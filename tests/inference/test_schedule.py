@@ -1,4 +1,4 @@
-"""The scheduler: each model loaded once a wave, nothing generated twice, nothing lost, whatever happens."""
+"""The scheduler: each model loaded once per wave, nothing generated twice, nothing lost, whatever happens."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""The store under faults: torn files, full disks, crashed and simultaneous writers."""
+"""The store under faults: damaged files, full disks, crashed and simultaneous writers."""
 
 import errno
 import itertools

@@ -20,7 +20,7 @@ CHOICE = Choice(("ann", "bob", "cid", "dee"), "dee")
 QUESTION = scenes.question("q1")
 SEQUENTIAL = ("sequential", "sequential_without_skills")
 RECRUITED = ("symbolic_moe", "majority_vote", "weighted_vote")
-#: METHOD section 4, and 1: the least and the most calls a question, for routes of three slots.
+#: docs/method.md 4, and 1: the least and the most calls a question, for routes of three slots.
 CALLS = {
     "symbolic_moe": (4, 4),
     "sequential": (1, 3),
@@ -199,7 +199,7 @@ def test_programs_are_keyed_by_method_seed_and_question():
 
 
 def test_entries_are_sound():
-    """What an entry says of itself agrees with the others, and with METHOD section 4."""
+    """What an entry says of itself agrees with the others, and with docs/method.md 4."""
     assert len(set(lineup.labels().values())) == len(lineup.labels()) == len(CALLS) + len(lineup.BOUNDS)
     for method in lineup.METHODS:
         assert bool(method.router) == (method.route == method.name != "symbolic_moe"), method.name

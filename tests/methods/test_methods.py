@@ -35,7 +35,7 @@ def by_sample(*values):
     return lambda request: says(values[min(request.sample, len(values) - 1)])
 
 
-# -- METHOD section 4: calls a question, by the ledger -------------------------------------------
+# -- docs/method.md 4: calls a question, by the ledger -------------------------------------------
 
 SPLIT = by_expert(ann="A", bob="B", cid="C", judge="A")
 ALIKE = by_expert(ann="A", bob="A", cid="A", judge="A")
@@ -166,7 +166,7 @@ def test_samples_of_different_methods_are_the_same_requests():
 
 
 def test_others_see_what_follows_the_thinking_only():
-    """METHOD 1.7 for every discussion; a thinker that was cut has shown nothing."""
+    """docs/method.md 1.7 for every discussion; nothing is shown of a think block that was cut."""
     texts = ["<think>secret (C)</think>Plainly (A). The answer is (A)", "<think>secret, the answer is (C)"]
 
     def reply(request):

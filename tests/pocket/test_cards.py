@@ -1,4 +1,4 @@
-"""Cards say what was measured, in figures and in words."""
+"""Cards state what was measured, in figures and in words."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Chains of thought lead to the answers that reasoning-gym checks, and texts are what they should be."""
+"""Chains of thought lead to the answers that reasoning-gym checks, and texts are well formed."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Lessons are worded as experts will be asked, and never hold a held-out question."""
+"""Lessons use the wording of the real prompts, and never contain a held-out question."""
 
 from itertools import islice
 
@@ -45,8 +45,8 @@ def test_solutions_end_in_the_answer_line() -> None:
 
 def test_lessons_use_the_wording_of_the_prompts(books: dict[str, list[Worked]]) -> None:
     item = books["gcd"][0]
-    said = lessons.said(prompts.solve, item)
-    assert said == f"{item.question}\n\nThink step by step. End with the line: The answer is \\boxed{{X}}"
+    text = lessons.prompt_text(prompts.solve, item)
+    assert text == f"{item.question}\n\nThink step by step. End with the line: The answer is \\boxed{{X}}"
     marks = [
         "Solution [1] is yours",
         "Which solution is the best",

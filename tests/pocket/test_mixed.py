@@ -1,4 +1,4 @@
-"""Mixed questions are made the same every time and have both answers as gold."""
+"""Mixed questions are reproducible and have both answers as gold."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The pool in the repository: whole, small enough, and as its cards say."""
+"""The pool in the repository: complete, small enough, and in agreement with its cards."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The schools' drills are right, and both kinds of lesson come up."""
+"""The schools' drills are right, and both kinds of lesson occur."""
 
 import re
 from itertools import islice, pairwise

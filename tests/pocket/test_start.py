@@ -1,4 +1,4 @@
-"""A fresh model can look one token back and match, and only its first weights differ."""
+"""A new model can look one token back and match, and only its initial weights differ."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from skillmoe_lib.pocket.training import new_model
 
 @pytest.fixture(scope="module")
 def attention() -> Any:
-    """Attention of a fresh model on twelve random tokens said twice: layers x (heads, to, from)."""
+    """Attention of a new model on twelve random tokens, repeated once: layers x (heads, to, from)."""
     import torch
 
     model = new_model(build_tokenizer({}, []), seed=0)

@@ -1,4 +1,4 @@
-"""The shared tokenizer: lossless on its characters, blind to nothing that a question is about."""
+"""The shared tokenizer: lossless on its characters, and it keeps everything that a question is about."""
 
 from typing import Any
 

@@ -90,7 +90,7 @@ def test_every_benchmark_file_is_sound() -> None:
             {"test": {"path": "test.json", "minus": "test"}},
             r"mine.yaml: test: `minus: test` belongs to validation",
         ),
-        ({"columns": {**COLUMNS, "choices": ["q", "g", "q"]}}, r"columns: choices: a column stands twice"),
+        ({"columns": {**COLUMNS, "choices": ["q", "g", "q"]}}, r"columns: choices: a column occurs twice"),
         (
             {"columns": {**COLUMNS, "question_id": False}},
             r"question_id: it must be a column's name: text \(put",
@@ -145,7 +145,7 @@ def test_empty_split(benchmark: Callable[..., str]) -> None:
 
 def test_duplicate_question_id(benchmark: Callable[..., str]) -> None:
     rows = [{"q": f"{i}?", "g": i, "n": min(i, 2)} for i in range(4)]
-    with pytest.raises(SkillmoeError, match=r"question id 'mine/test/2' stands more than once \(1 such rows"):
+    with pytest.raises(SkillmoeError, match=r"question id 'mine/test/2' occurs more than once \(1 such rows"):
         questions.load(benchmark(rows[:2], rows, columns={**COLUMNS, "question_id": "n"}))
 
 
@@ -246,7 +246,7 @@ def test_nothing_overlaps_after_dropping(rows: list[tuple[str, str, list[str]]])
 @pytest.mark.parametrize(
     ("name", "columns", "sizes", "kinds", "twice"),
     [
-        # Four stems in both splits; four test questions stand twice with all their choices (METHOD 2).
+        # Four stems in both splits; four test questions occur twice with their choices (docs/method.md 2).
         (
             "MMLU_Pro",
             {"subject": "category"},

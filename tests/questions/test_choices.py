@@ -1,4 +1,4 @@
-"""Choices and golds in the shapes that files have them: right, or refused; never other choices."""
+"""Choices and gold answers in the formats that files use: read correctly or refused, never changed."""
 
 import pytest
 

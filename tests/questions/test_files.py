@@ -1,4 +1,4 @@
-"""Files as people share them: read as they stand, or refused in one line."""
+"""Files as people share them: read exactly as written, or refused in one line."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_csv_reads_as_it_stands(tmp_path: Path, text: str) -> None:
         ("id,q,a\n1,Which?\n", "the row on line 2 has 2 cells, the header 3"),
         ("id,q,a\n1,Which?,B,C\n", "the row on line 2 has 4 cells, the header 3"),
         ('id,q,a\n1,"Who said \\"eureka\\", and why?",B\n', "line 2: ',' expected after '\"'"),
-        ('id,q,a\n1, "Which?",B\n', "on line 2 a blank stands before a quote"),
+        ('id,q,a\n1, "Which?",B\n', "on line 2 there is a blank before a quote"),
         ('id,q,a\n1, "Which, then?",B\n', "the row on line 2 has 4 cells, the header 3"),
         ('id,q,a\n1,"Which?,B\n', "unexpected end of data"),
         ("id,a,a\n1,2,3\n", "two columns of its header are named 'a'"),

@@ -1,4 +1,4 @@
-"""Rows of somebody's table as questions: the text for comparison, inlined choices, and whole small files."""
+"""Rows of files as questions: the text for comparison, inlined choices, and whole small files."""
 
 import json
 import warnings

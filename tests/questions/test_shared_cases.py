@@ -1,4 +1,4 @@
-"""Every loading case handed over in ../shared/cases: the right rows, or one clear line."""
+"""Every loading case of ../shared/cases: the right rows, or one clear line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sequential recruiting: beliefs worked out by hand, and the reference figures on recorded answers."""
+"""Sequential recruiting: beliefs computed by hand, and the reference figures on recorded answers."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def skills_of(named):
 def test_one_answer_is_believed_as_much_as_its_expert_is_accurate():
     """With m = 5 and a = .6 the likelihood ratio is .6 / .1 = 6: 6 of 6 + 4 others."""
     told = Belief(5)
-    told.hear("B", 0.6)
+    told.update("B", 0.6)
     assert told.answer == "B"
     assert told.probability == pytest.approx(0.6)
 
@@ -40,41 +40,41 @@ def test_one_answer_is_believed_as_much_as_its_expert_is_accurate():
 def test_two_that_agree_are_more_than_either():
     """Ratios 6 and 2 (a = 1/3 of m = 5 is .3333 / .16667): 12 of 12 + 4."""
     told = Belief(5)
-    told.hear("B", 0.6)
-    told.hear("B", 1 / 3)
+    told.update("B", 0.6)
+    told.update("B", 1 / 3)
     assert told.probability == pytest.approx(12 / 16)
 
 
 def test_two_that_differ_share_what_is_left():
     """6 for B, 2 for C, 1 for each of three others: 6 of 11."""
     told = Belief(5)
-    told.hear("C", 1 / 3)
-    told.hear("B", 0.6)
+    told.update("C", 1 / 3)
+    told.update("B", 0.6)
     assert told.answer == "B"
     assert told.probability == pytest.approx(6 / 11)
 
 
 def test_no_answer_says_nothing():
     told = Belief(4)
-    told.hear(None, 0.9)
+    told.update(None, 0.9)
     assert told.answer is None
     assert told.probability == 0
-    told.hear("A", 0.5)
-    told.hear(None, 0.9)
+    told.update("A", 0.5)
+    told.update(None, 0.9)
     assert told.probability == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("accuracy", "kept"), [(0.0, 0.05), (1.0, 0.95), (0.5, 0.5)])
 def test_accuracies_are_kept_within_bounds(accuracy, kept):
     told = Belief(2)
-    told.hear("A", accuracy)
+    told.update("A", accuracy)
     assert told.probability == pytest.approx(kept)
 
 
 def test_an_expert_worse_than_chance_speaks_against_its_answer():
     told = Belief(4)
-    told.hear("A", 0.5)
-    told.hear("B", 0.1)
+    told.update("A", 0.5)
+    told.update("B", 0.1)
     assert told.answer == "A"
     # Ratios 3 and .1 / .3; two answers that nobody gave.
     assert told.probability == pytest.approx(3 / (3 + 1 / 3 + 2))
@@ -83,7 +83,7 @@ def test_an_expert_worse_than_chance_speaks_against_its_answer():
 def test_of_equals_the_first_is_the_answer():
     told = Belief(4)
     for answer in ("C", "A"):
-        told.hear(answer, 0.5)
+        told.update(answer, 0.5)
     assert told.answer == "C"
 
 
@@ -100,9 +100,9 @@ def test_one_possible_answer_is_refused():
 def test_the_order_of_answers_changes_no_belief(told, threshold, order):
     one, other = Belief(6), Belief(6)
     for answer, accuracy in told:
-        one.hear(answer, accuracy)
+        one.update(answer, accuracy)
     for i in (i for i in order if i < len(told)):
-        other.hear(*told[i])
+        other.update(*told[i])
     assert one.probability == pytest.approx(other.probability)
     assert 0 <= one.probability <= 1
 
@@ -177,7 +177,7 @@ def test_the_threshold_is_the_surest_within_the_budget():
     assert tried["accuracy"].tolist() == [0.5, 0.5, 0.5]
     assert belief.choose_threshold(tried, budget=1.5).threshold == 0.6
     assert belief.choose_threshold(tried, budget=2).threshold == 0.7
-    with pytest.raises(SkillmoeError, match=r"budget must be at least 1\.00 calls a question here"):
+    with pytest.raises(SkillmoeError, match=r"budget must be at least 1\.00 calls per question here"):
         belief.choose_threshold(tried, budget=0.5)
 
 

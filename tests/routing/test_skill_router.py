@@ -10,7 +10,7 @@ from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.profiling import skills
 from skillmoe_lib.routing.skill_router import SkillRouter, competency
 
-# METHOD's test vector: totals A 7, B 14, C -9 and S A 4, B 6, C -4 on the question's skill "s".
+# The example of docs/method.md 1.4: totals A 7, B 14, C -9 and S A 4, B 6, C -4 on the question's skill "s".
 VECTOR = {"A": {"s": 4, "other": 3}, "B": {"s": 6, "other": 8}, "C": {"s": -4, "other": -5}}
 
 
@@ -39,7 +39,7 @@ def fitted(profile, **options):
 
 
 def exact(**options):
-    """A router that holds METHOD's test vector itself (its odd scores need odd counts)."""
+    """A router that holds the example of docs/method.md 1.4 itself (its odd scores need odd counts)."""
     router = fitted(even(VECTOR), **options)
     router.profile_ /= 2
     router.totals_ /= 2

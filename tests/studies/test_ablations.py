@@ -1,4 +1,4 @@
-"""Ablations on the small world of world: ann knows sums, bob logic, dee reads well."""
+"""Ablations on the small world of `world`: ann knows sums, bob logic, dee reads well."""
 
 import pytest
 import world

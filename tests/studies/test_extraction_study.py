@@ -1,4 +1,4 @@
-"""The audit on made texts with counts worked out by hand, and agreement with recorded answers where there."""
+"""The audit on made-up texts with counts done by hand, and agreement with recorded answers if present."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The draw of keywords in the interval: a small world, where validation questions decide and words do not."""
+"""The draw of keywords in the interval: a small world where validation questions matter and words do not."""
 
 import numpy as np
 import pandas as pd

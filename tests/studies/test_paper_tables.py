@@ -1,4 +1,4 @@
-"""The paper's tables: what ours is set beside, by hand; and the whole experiment on a small world."""
+"""The paper's tables: comparisons with published figures by hand, and a whole experiment on a small world."""
 
 import math
 

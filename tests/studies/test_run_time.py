@@ -1,4 +1,4 @@
-"""Run times: golden ratios by hand, and what the ledger says of grouped and of single runs."""
+"""Run times: ratios computed by hand, and the ledger's figures for grouped and single runs."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Variants on the small world of world: ann knows sums, bob logic, cid the even, dee reads well."""
+"""Variants on the small world of `world`: ann knows sums, bob logic, cid the even, dee reads well."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""Engines: what can load a model and generate. Selected by name where a notebook has to."""
+"""Engines load a model and generate. Notebooks select one by name."""
 
 from skillmoe_lib.errors import unknown
 from skillmoe_lib.generation import Engine
@@ -7,8 +7,9 @@ from skillmoe_lib.generation import Engine
 def connect(name: str) -> Engine:
     """The engine of that name.
 
-    `vllm` generates on this machine; `replay` generates nothing: it serves analyses of what the
-    store has, on machines without an engine; `scripted` writes senseless texts of the right form.
+    `vllm` generates on this machine; `replay` generates nothing: it serves analyses of what the store
+    has, on machines without an engine; `scripted` writes texts of the right form without meaning, to try
+    things out.
     """
     match name:
         case "vllm":

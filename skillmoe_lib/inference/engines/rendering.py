@@ -1,4 +1,4 @@
-"""Messages -> token ids, once and in one place, so that an engine never lays text out by itself."""
+"""Messages -> token ids, in one place, so that no engine renders prompts in its own way."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,7 +7,7 @@ from typing import Any
 from skillmoe_lib.errors import SkillmoeError, require
 from skillmoe_lib.generation import Message, Model, Request
 
-PLAIN_STOP = "\nQuestion:"  # a base model runs on into a question of its own
+PLAIN_STOP = "\nQuestion:"  # a base model continues with a question of its own
 
 
 @lru_cache(maxsize=32)
@@ -20,7 +20,7 @@ def tokenizer(path: str) -> Any:
 
 
 def plain_text(messages: Sequence[Message]) -> str:
-    """A conversation as running text, for models without a chat template; ends where the model goes on."""
+    """A conversation as plain text, for models without a chat template; ends where the model continues."""
     labels = {"user": "Question", "assistant": "Answer", "system": "Note"}
     return "\n\n".join(f"{labels[role]}: {content.strip()}" for role, content in messages) + "\n\nAnswer:"
 
@@ -29,11 +29,11 @@ def token_ids(model: Model, messages: Sequence[Message]) -> list[int]:
     """The prompt as the model reads it.
 
     Template "chat" uses the tokenizer's own chat template, without a default system prompt of ours;
-    "plain" is `plain_text` behind the tokenizer's beginning-of-sequence token, where it has one.
+    "plain" is `plain_text` after the tokenizer's beginning-of-sequence token, if it has one.
     """
     try:
         tokens = tokenizer(model.path)
-    except Exception as error:  # a torn tokenizer.json raises a bare Exception
+    except Exception as error:  # a damaged tokenizer.json raises a bare Exception
         reason = " ".join(str(error).split())[:200]
         raise SkillmoeError(f"the tokenizer of {model.source!r} cannot be read: {reason}") from error
     if model.template == "plain":

@@ -1,7 +1,7 @@
-"""The engine that never generates: analyses run from the store alone, wherever it is copied to.
+"""The engine that never generates: analyses run from the store alone, on any machine.
 
-Neither weights nor tokenizers nor a hub are needed: what a prompt's length would decide is on the ledger
-of failures, and a revision that only the models' files would tell is taken from the store (`as_stored`).
+It needs no weights, tokenizers or hub: which prompts were too long is recorded among the store's failures,
+and revisions that only the models' files would give are taken from the store (`as_stored`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class ReplayEngine:
         return {"devices": 0, "versions": {}}
 
     def check(self, model: Model) -> None:
-        """Raise: something is asked of `model` that is not stored."""
+        """Raise: a request to `model` is not in the store."""
         raise SkillmoeError(
             f"the store lacks generations of {model.source!r}: engine 'replay' cannot make them"
         )
@@ -48,18 +48,18 @@ class ReplayEngine:
 
 
 def as_stored(pool: Pool, store: GenerationStore) -> Pool:
-    """The pool with what only its models' files could tell taken from the store.
+    """The pool with revisions and context lengths from the store instead of the models' files.
 
     Parameters
     ----------
     pool
         Read with `locate=False`: a model that is neither pinned nor given a revision has the revision "",
-        and `DEFAULT_CONTEXT` where its pool does not say.
+        and `DEFAULT_CONTEXT` if its pool names no length.
 
     Raises
     ------
     SkillmoeError
-        Where two revisions of one such model are stored: which is meant only its files could tell.
+        If two revisions of such a model are stored: only its files could tell which is meant.
     """
     stored = store.models()
 

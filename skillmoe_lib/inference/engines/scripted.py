@@ -1,4 +1,4 @@
-"""An engine that answers by a rule instead of a model: for tests and for trying notebooks out."""
+"""An engine that answers by a rule instead of a model, for tests and for trying out notebooks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ class ScriptedEngine:
 
     @contextmanager
     def load(self, model: Model) -> Iterator[Self]:
-        """Note the load."""
+        """Record the load."""
         self.loads.append(model.source)
         yield self
 
@@ -65,7 +65,7 @@ class ScriptedEngine:
 
 
 def demo() -> ScriptedEngine:
-    """An engine whose texts have the right form and no sense: to try a notebook out in seconds."""
+    """An engine whose texts have the right form but no meaning, to try out a notebook in seconds."""
 
     def reply(request: Request) -> str:
         draw = generator("demo", request.id)

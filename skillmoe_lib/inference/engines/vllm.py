@@ -1,9 +1,9 @@
-"""The vLLM engine, on CPU or GPU: one process a load, or new weights in a process that is there.
+"""The vLLM engine, on CPU or GPU: one process for each load, or new weights in the process that is running.
 
-A process of its own is the one sure way to give all of a model's memory back (vllm-project/vllm
-#1908, #3281, #6544), keeps the engine's output out of notebooks, and dies alone. It is forked from a
-server that has vLLM imported, so that a load costs seconds, not an import. Where the next model differs
-from the one before in nothing but its weights, these are swapped in place: milliseconds
+A separate process is the only sure way to free all of a model's memory (vllm-project/vllm #1908, #3281,
+#6544), keeps the engine's output out of notebooks, and does not take the notebook down if it crashes. It is
+forked from a server that has imported vLLM, so a load takes seconds without the import. If the next model
+differs from the one before only in its weights, these are swapped in place, in milliseconds
 (docs/decisions/0003-swapping-weights.md).
 """
 
@@ -34,7 +34,7 @@ from skillmoe_lib.generation import Failure, Generation, Model, Request
 from skillmoe_lib.inference.engines import vllm_process
 from skillmoe_lib.inference.engines.rendering import PLAIN_STOP, render
 
-# Measured on CPU (docs/decisions/0002-vllm.md); a user's own setting of any of them wins.
+# Measured on CPU (docs/decisions/0002-vllm.md); a user's own setting of any of them takes precedence.
 _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "2",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -43,7 +43,7 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-# What the server has imported when it forks; what is missing here each process would import anew.
+# What the server has imported when it forks; each process would import anything else again.
 _PRELOAD = [
     "skillmoe_lib.inference.engines.vllm_process",
     "vllm",
@@ -60,11 +60,11 @@ _GIB = 2**30
 class VLLMEngine:
     """Real generation with vLLM.
 
-    `max_num_seqs` requests run side by side in the engine; `tensor_parallel_size` GPUs hold a model;
+    `max_num_seqs` requests run at the same time in the engine; `tensor_parallel_size` GPUs hold a model;
     `gpu_memory_utilization` is the share of a GPU's memory that vLLM may take (ignored on CPU);
-    `log_dir` receives the engine's own output, one file a process; `swap_weights` allows weights to be
-    swapped in place (on a CPU alone: on a GPU that was not run, and every load is a process). A process
-    that has not stepped, or is not done loading, after `stall_s` seconds hangs and is ended.
+    `log_dir` receives the engine's own output, one file per process; `swap_weights` allows weights to be
+    swapped in place (on CPU only: this was not tried on GPUs, where every load is a new process). A process
+    that has not stepped, or has not finished loading, after `stall_s` seconds is considered hung and ended.
     """
 
     max_num_seqs: int = 128
@@ -87,12 +87,12 @@ class VLLMEngine:
         return {"devices": self.tensor_parallel_size, "versions": versions}
 
     def check(self, model: Model) -> None:
-        """Refuse what cannot be served: no vLLM, spoilt files, too long a context, too little memory."""
+        """Refuse what cannot be served: no vLLM, damaged files, too long a context, too little memory."""
         if importlib.util.find_spec("vllm") is None:
             raise SkillmoeError(
                 "engine 'vllm' is not installed: run `make setup`, or see `python -m skillmoe_lib doctor`"
             )
-        if model.source.startswith(("folder:", "package:")):  # a hub's files come with digests of their own
+        if model.source.startswith(("folder:", "package:")):  # the hub has digests of its files
             check_model_folder(Path(model.path))
         limit = context_tokens(Path(model.path))
         if limit and model.max_model_len > limit:
@@ -118,7 +118,7 @@ class VLLMEngine:
     def load(self, model: Model) -> Iterator["_Loaded"]:
         """A process that holds the model: a new one, or the last one with its weights swapped.
 
-        It is kept for the next load where that may swap; `release` ends it.
+        It is kept for the next load if that can swap weights; `release` ends it.
         """
         process, kind = self._take(model), _kind(model) if self.swap_weights and not _has_gpu() else ""
         swapped = process is not None
@@ -145,7 +145,7 @@ class VLLMEngine:
             held.end()
 
     def _take(self, model: Model) -> "_Process | None":
-        """The process that was kept, if this model's weights fit it; another is ended."""
+        """The process that was kept, if this model's weights fit it; otherwise that process is ended."""
         held, self._held = self._held, None
         if held and held.kind == _kind(model) and held.process.is_alive():
             return held
@@ -179,16 +179,16 @@ class VLLMEngine:
 
 
 class _Process(NamedTuple):
-    """A process that holds a model, and the parent's end of the line to it."""
+    """A process that holds a model, and the parent's end of the connection to it."""
 
     process: BaseProcess
     connection: Connection
     kind: str = ""
 
     def receive(self, model: Model, stall_s: float) -> Any:
-        """The next message of the worker, a sign of life apart.
+        """The next message of the worker other than a sign of life.
 
-        Raises `SkillmoeError` where it died, where it hangs, and where its last words say what it raised.
+        Raises `SkillmoeError` if it died, if it hangs, or if its last message is an error.
         """
         message = None
         try:
@@ -209,7 +209,7 @@ class _Process(NamedTuple):
         return message
 
     def end(self) -> None:
-        """Hang up; kill it if it does not take the hint."""
+        """Close the connection; kill the process if it does not end."""
         self.connection.close()
         self.process.join(timeout=20)
         if self.process.is_alive():
@@ -219,7 +219,7 @@ class _Process(NamedTuple):
         """End the process and those that it started (they are its group)."""
         pid = self.process.pid
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if pid and os.getpgid(pid) == pid:  # so it is once `serve` has begun
+            if pid and os.getpgid(pid) == pid:  # true once `serve` has begun
                 os.killpg(pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
@@ -230,7 +230,7 @@ def _fork(work: Callable[..., object], *given: Any) -> BaseProcess:
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    # Not a daemon: those may have no children, which vLLM starts where several GPUs hold a model.
+    # Not a daemon: daemons may not have children, and vLLM starts some if several GPUs hold a model.
     process = context.Process(target=work, args=given, daemon=False)
     with _without_main():
         process.start()
@@ -245,7 +245,7 @@ def _growth(model: Model) -> int:
 
 
 def _kind(model: Model) -> str:
-    """Digest of all that a process has of a model besides its weights; "" where these cannot be swapped.
+    """Digest of everything but the weights that a process has loaded of a model; "" if it cannot swap them.
 
     Tied embeddings cannot (vLLM 0.32 on a CPU keeps the old output layer), nor can quantised weights.
     """
@@ -271,10 +271,10 @@ class _Loaded:
     swapped: bool = False  # into a process that held another model
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
-        """Send all requests at once and yield what finishes, as it does."""
+        """Send all requests at once and yield each result when it is finished."""
         if requests:
             jobs = [_job(request, ids) for request, ids in zip(requests, render(requests), strict=True)]
-            with contextlib.suppress(ConnectionError):  # it died meanwhile: its last words are still there
+            with contextlib.suppress(ConnectionError):  # it died: its last message is still there
                 self.process.connection.send(jobs)
         for _ in requests:
             yield self.process.receive(self.model, self.stall_s)
@@ -295,7 +295,7 @@ def _job(request: Request, ids: list[int]) -> dict[str, Any]:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Keep a new process from importing the caller's script, which it has no use for."""
+    """Keep a new process from importing the caller's script, which it does not need."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -305,5 +305,5 @@ def _without_main() -> Iterator[None]:
 
 
 def _has_gpu() -> bool:
-    """Whether this machine's driver shows an NVIDIA GPU (no CUDA is initialised)."""
+    """Whether this machine's driver reports an NVIDIA GPU (CUDA is not initialised)."""
     return Path("/proc/driver/nvidia/version").exists()

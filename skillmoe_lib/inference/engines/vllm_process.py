@@ -1,4 +1,4 @@
-"""The process that holds a model for `engines.vllm`: vLLM itself, and nothing else of ours."""
+"""The process that holds a model for `engines.vllm`: it runs vLLM and imports little of this project."""
 
 import gc
 import os
@@ -18,16 +18,16 @@ _GRACE_S = 10.0
 
 
 def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None:
-    """Load a model and say so; then answer lists of jobs and swap weights until the parent hangs up.
+    """Load a model and report it; then answer lists of jobs and swap weights until the parent closes.
 
-    What goes through `connection`: jobs (lists of mappings) or the path of other weights comes in;
-    True (loaded), `Generation` and `Failure`, None (a sign of life), or a string (what went wrong, the
-    last words) goes out. A prompt that the engine refuses is a `Failure`; an engine that raises while it
-    generates is not used any more, for nobody knows what state it is in.
+    Messages on `connection`: in come jobs (lists of mappings) or the path of other weights; out go
+    True (loaded), `Generation` and `Failure`, None (a sign of life), or a string (an error, the last
+    message). A prompt that the engine refuses is a `Failure`; an engine that raises while it generates is
+    not used again, because its state is unknown.
     """
     _end_with_parent(connection)
     _redirect_output(log_dir)
-    gc.freeze()  # what was inherited is never garbage: looking through it takes seconds
+    gc.freeze()  # inherited objects are never garbage, and scanning them takes seconds
     try:
         from vllm import LLM
 
@@ -37,7 +37,7 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
             asked = connection.recv()
             if isinstance(asked, str):
                 llm.collective_rpc("reload_weights", kwargs={"weights_path": asked})
-                llm.reset_prefix_cache()  # what it holds was computed with the old weights
+                llm.reset_prefix_cache()  # its content was computed with the old weights
                 connection.send(True)
             else:
                 _generate(llm.llm_engine, asked, connection)
@@ -64,11 +64,11 @@ def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connec
         )
         try:
             engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters)
-        except Exception as error:  # whatever it is that the engine has against this prompt
+        except Exception as error:  # whatever reason the engine has to refuse this prompt
             connection.send(Failure(job["id"], _in_one_line(error)))
     told = time.monotonic()
     while engine.has_unfinished_requests():
-        if connection.poll():  # the parent sends nothing meanwhile: it is gone, or wants no more
+        if connection.poll():  # the parent sends nothing while it waits: it is gone, or wants no more
             return
         outputs = engine.step()
         if time.monotonic() - told > _SIGN_OF_LIFE_S:
@@ -97,16 +97,16 @@ def _in_one_line(error: Exception) -> str:
 
 
 def _end_with_parent(connection: Connection) -> None:
-    """Lead a group of processes, to be ended as one, and end it where the parent is gone.
+    """Lead a process group, so that it can be ended as a whole, and end it when the parent is gone.
 
-    Between two steps that is noticed at once; this is for a process that hangs. The server that it was
-    forked from is no help: it stays for as long as any of its processes does.
+    Between two steps the process notices that at once; this is for a process that hangs. The server that
+    forked it cannot help: it stays alive as long as any of its processes.
     """
     os.setsid()
 
     def watch() -> None:
         line = select.poll()
-        line.register(connection.fileno(), 0)  # hanging up is always told
+        line.register(connection.fileno(), 0)  # a closed connection is always reported
         line.poll()
         time.sleep(_GRACE_S)
         os.killpg(0, signal.SIGKILL)
