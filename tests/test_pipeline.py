@@ -121,7 +121,7 @@ def test_a_candidate_that_the_chains_do_not_fit_is_left_behind_and_stops_nobody(
     for _ in range(2):  # a second pass meets the same, and loads nothing for it
         examined = pipeline.examine(session, QUESTIONS, scores)
         rows = examined.rows.groupby("expert")["status"].agg(set).to_dict()
-        assert rows == {"ann": {"answered"}, "bob": {"answered"}, "cid": {"answered"}, "dee": {"not_run"}}
+        assert rows == {"ann": {"answered"}, "bob": {"answered"}, "cid": {"answered"}, "dee": {"overflow"}}
         assert pipeline.choose(scores, examined).aggregator != "dee"
     assert session.engine.loads.count("folder:dee") == 1
 
@@ -173,13 +173,21 @@ def test_symbolic_moe_recruits_the_specialist(flow):
 def test_recruit_makes_routes_for_every_routed_method_and_seed(flow):
     names = list(lineup.available(POOL))
     routes = pipeline.recruit(
-        names, SkillRouter(k=2), QUESTIONS, flow[0].named, flow[0].matched, flow[0].scores, seeds=[0, 1]
+        names,
+        SkillRouter(k=2, temperature=0.125),
+        QUESTIONS,
+        flow[0].named,
+        flow[0].matched,
+        flow[0].scores,
+        seeds=[0, 1],
     )
     assert list(tables.check(routes, tables.ROUTES).columns) == list(tables.ROUTES.columns)
     assert set(routes["method"]) == {"symbolic_moe", *lineup.ROUTED}
     sizes = routes.groupby(["method", "seed", "question_id"]).size()
     assert len(sizes) == (1 + len(lineup.ROUTED)) * 2 * 8
-    assert set(sizes.drop("confidence_sized")) == {2}
+    in_turn = ["sequential", "sequential_without_skills"]  # every expert, best first
+    assert set(sizes.drop(["confidence_sized", *in_turn])) == {2}
+    assert set(sizes.loc[in_turn]) == {len(POOL.experts)}
     assert set(sizes.xs("confidence_sized")) == {1}  # the specialist alone has more than nine tenths
     top = routes[routes["method"] == "top_k"].groupby("question_id")["expert"].agg(set)
     assert set(map(frozenset, top)) == {frozenset({"ann", "bob"})}

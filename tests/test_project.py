@@ -138,7 +138,7 @@ def test_every_import_is_declared_and_every_declaration_used() -> None:
             if cell.cell_type == "code":
                 source = re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.MULTILINE)
                 names["library"] |= set(imported(ast.walk(ast.parse(source))))
-    ours = {"skillmoe_lib", "tests", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    ours = {"skillmoe_lib", "tests", "benchmarks", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
     used = {
         where: {
             DISTRIBUTION.get(module, canonicalize_name(module))
