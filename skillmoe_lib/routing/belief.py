@@ -229,16 +229,11 @@ def try_thresholds(
 
 
 def choose_threshold(tried: pd.DataFrame, *, budget: float) -> Threshold:
-    """The highest threshold whose mean calls are within the budget.
+    """The highest threshold whose mean calls are within the budget: as sure as the budget allows.
 
-    Raises
-    ------
-    SkillmoeError
-        If even the lowest threshold takes more calls than that (most often a budget below 1).
+    Where none is (experts that give no answer make everyone be asked), the lowest; its calls then say that
+    the budget is not kept.
     """
-    within = tried[tried["calls"] <= budget + 1e-9]
-    if within.empty:
-        least = tried["calls"].min()
-        raise SkillmoeError(f"budget must be at least {least:.2f} calls per question here, given {budget}")
-    best = within.sort_values("threshold").iloc[-1]
+    within = tried[tried["calls"] <= budget + 1e-9].sort_values("threshold")
+    best = within.iloc[-1] if len(within) else tried.sort_values("threshold").iloc[0]
     return Threshold(float(best["threshold"]), float(best["calls"]), float(best["accuracy"]), int(best["n"]))

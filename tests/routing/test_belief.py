@@ -177,8 +177,8 @@ def test_the_threshold_is_the_surest_within_the_budget():
     assert tried["accuracy"].tolist() == [0.5, 0.5, 0.5]
     assert belief.choose_threshold(tried, budget=1.5).threshold == 0.6
     assert belief.choose_threshold(tried, budget=2).threshold == 0.7
-    with pytest.raises(SkillmoeError, match=r"budget must be at least 1\.00 calls per question here"):
-        belief.choose_threshold(tried, budget=0.5)
+    kept = belief.choose_threshold(tried, budget=0.5)
+    assert (kept.threshold, kept.calls) == (0.5, 1)  # the budget cannot be kept: the lowest, and its calls
 
 
 def test_held_out_turns_know_nothing_of_their_own_question():
