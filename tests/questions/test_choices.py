@@ -140,7 +140,7 @@ def test_gold_not_among_choices(gold: str, gold_is: str, labels: list[str], allo
 
 
 def test_gold_that_is_two_choices_or_none() -> None:
-    with pytest.raises(ValueError, match="'tin' stands 2 times"):
+    with pytest.raises(ValueError, match="'tin' occurs 2 times"):
         gold_position("tin", Choices(["tin", "iron", "tin"]), "text")
     with pytest.raises(ValueError, match="its right choice, B, is empty"):
         gold_position("B", Choices(["tin", "", "iron"]), "letter")
