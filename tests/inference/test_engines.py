@@ -209,7 +209,9 @@ def model_folder(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(about))
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
     with (tmp_path / "model.safetensors").open("wb") as weights:
-        head = json.dumps({"w": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 5 * GIB - 88]}}).encode()
+        n_bytes = 5 * GIB - 88
+        entry = {"dtype": "U8", "shape": [n_bytes], "data_offsets": [0, n_bytes]}
+        head = json.dumps({"w": entry}, separators=(",", ":")).encode()
         weights.write((80).to_bytes(8, "little") + head.ljust(80))
         weights.truncate(5 * GIB)  # a hole: no disk is used
     return replace(MODEL, path=str(tmp_path))

@@ -158,7 +158,7 @@ def test_what_has_no_request_needs_no_engine(store):
     outcomes = schedule.run(
         {"none": nothing(), "empty": asking([], []), "neither": asking()}, ReplayEngine(), store
     )
-    assert outcomes["none"] == ("done", ())
+    assert outcomes["none"] == ("done", (), ())
     assert outcomes["empty"] == ([[], []], ())
     assert outcomes["neither"] == ([], ())
     assert schedule.run({}, ReplayEngine(), store) == {}
