@@ -126,7 +126,7 @@ def test_revisions_and_contexts_are_those_of_the_store(home):
     assert models == {
         "ann": ("digest-of-ann", 2048),
         "bob": ("digest-of-bob", 512),
-        "cid": ("0123abcd", DEFAULT_CONTEXT),
+        "cid": ("0123abcd", 2048),
     }
     assert found.keyword_expert == pool.keyword_expert, "nothing of it is stored"
 

@@ -65,9 +65,8 @@ def as_stored(pool: Pool, store: GenerationStore) -> Pool:
 
     def known(expert: Expert) -> Expert:
         model = expert.model
-        if model.revision:
-            return expert
         alike = {m for m in stored if m.source == model.source and m.dtype == model.dtype}
+        alike = {m for m in alike if model.revision in ("", m.revision)}
         same = {m for m in alike if m.max_model_len == model.max_model_len}
         if not same and model.max_model_len == DEFAULT_CONTEXT:
             same = alike
