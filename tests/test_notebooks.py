@@ -41,7 +41,7 @@ ELSEWHERE = {
     "study_routers": "studies/test_routers.py",
 }
 TRAINING = "train_expert"
-SUMMARY = set(tables.SUMMARY_COLUMNS)
+SUMMARY = {*tables.SUMMARY_COLUMNS, "label", "preset"}
 
 
 def test_every_notebook_is_executed_by_a_test() -> None:
@@ -190,7 +190,8 @@ def test_the_chain_hands_each_table_to_the_next(reports: Path) -> None:
     routes = tables.read(folder / "routes.parquet", tables.ROUTES)
     assert set(routes["question_id"]) == ids["test"]
     assert set(routes["method"]) == {"symbolic_moe", *lineup.ROUTED}
-    sized = routes["method"] == "confidence_sized"
+    in_turn = ["sequential", "sequential_without_skills"]
+    sized = routes["method"].isin(["confidence_sized", *in_turn])
     assert set(routes[~sized].groupby(["method", "question_id"]).size()) == {3}  # k
     assert set(tables.read(folder / "scores_test.parquet", tables.SCORES)["question_id"]) == ids["test"]
     choice = json.loads((folder / "choice.json").read_text())
@@ -207,8 +208,8 @@ def test_the_chain_reports_methods_controls_and_bounds(reports: Path) -> None:
     assert set(table(reports, "chain", "differences")["method"]) == methods - {"symbolic_moe"}
     stems = {path.stem for path in (reports / "chain" / "figures").glob("*.png")}
     assert stems == {
-        "accuracy", "accuracy_cost", "calls_tokens", "differences", "experts_by_family", "profiles", "slots",
-        "statuses",
+        "accuracy", "accuracy_calls", "accuracy_cost", "calls_tokens", "differences",
+        "experts_by_family", "profiles", "slots", "statuses",
     }  # fmt: skip
     ratios = table(reports, "chain", "run_time_ratios").set_index("ratio_of")
     assert ratios["n_questions"].to_dict() == {"one by one": 6, "moa": 6}

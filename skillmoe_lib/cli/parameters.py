@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, get_args
 
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts.pool import load_pool
+from skillmoe_lib.inference.engines import ENGINES
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.method import N_TOP
 from skillmoe_lib.paths import project_root
@@ -29,7 +30,6 @@ from skillmoe_lib.studies import ablations, variants
 Value = bool | int | float | str
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 _TRUTH = {"true": True, "false": False}
-ENGINES = ("vllm", "replay", "scripted")
 
 
 class Parameter(NamedTuple):

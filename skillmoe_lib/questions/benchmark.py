@@ -16,16 +16,11 @@ import pandas as pd
 from skillmoe_lib import hub, tables
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.paths import project_files
-from skillmoe_lib.questions import sources
+from skillmoe_lib.questions.sources import SOURCES
 from skillmoe_lib.seeding import digest
 from skillmoe_lib.settings import read_yaml
 
 SPLITS = ("validation", "test")
-SOURCES = {
-    "reasoning_gym": sources.from_reasoning_gym,
-    "file": sources.from_files,
-    "hub": sources.from_hub,
-}
 
 
 @dataclass(frozen=True)

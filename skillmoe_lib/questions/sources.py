@@ -201,3 +201,7 @@ def _plain_files(data_files: Mapping[str, list[str]] | None, split: str) -> list
     """The files of a split of a local data set, if `files` can read them all exactly."""
     files = [Path(file) for file in (data_files or {}).get(split, [])]
     return files if all(file.suffix in SUFFIXES for file in files) else []
+
+
+#: What a benchmark's `source` may be, and what reads it.
+SOURCES = {"reasoning_gym": from_reasoning_gym, "file": from_files, "hub": from_hub}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skillmoe_lib import questions
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.questions.benchmark import sources
+from skillmoe_lib.questions import sources
 
 COMMIT = "0123456789" * 4
 BENCHMARKS = Path(__file__).resolve().parents[2] / "data" / "benchmarks"

@@ -3,6 +3,9 @@
 from skillmoe_lib.errors import unknown
 from skillmoe_lib.generation import Engine
 
+#: What `connect` knows.
+ENGINES = ("vllm", "replay", "scripted")
+
 
 def connect(name: str) -> Engine:
     """The engine of that name.
@@ -24,4 +27,4 @@ def connect(name: str) -> Engine:
             from skillmoe_lib.inference.engines.scripted import demo
 
             return demo()
-    raise unknown("engine", name, ["vllm", "replay", "scripted"])
+    raise unknown("engine", name, ENGINES)
