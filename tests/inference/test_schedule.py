@@ -160,7 +160,7 @@ def test_what_has_no_request_needs_no_engine(store):
     )
     assert outcomes["none"] == ("done", (), ())
     assert outcomes["empty"] == ([[], []], (), (0, 0))
-    assert outcomes["neither"] == ([], ())
+    assert outcomes["neither"] == ([], (), ())
     assert schedule.run({}, ReplayEngine(), store) == {}
     assert not store.root.exists()
 
