@@ -154,7 +154,9 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
             n_left_out,
             results.used_requests({}),
         )
-    rows = results.results_table(answered, asked, session.store).rename(columns={"method": "expert"})
+    rows = results.results_table(
+        answered, asked, session.store, equality=results.equality_of(session.pool.experts)
+    ).rename(columns={"method": "expert"})
     if as_released:  # answers compared as strings
         gold = {question.question_id: question.gold for question in asked}
         rows["correct"] = (rows["answer"] == rows["question_id"].map(gold)).fillna(False).astype(bool)
@@ -374,7 +376,9 @@ def run_programs(
     )
     runs = {key: outcomes[key] for key in programs}
     scores = results.scores({key: outcomes[key] for key in panel}, asked, session.pool.experts)
-    table = results.results_table(runs, asked, session.store)
+    table = results.results_table(
+        runs, asked, session.store, equality=results.equality_of(session.pool.experts)
+    )
     if bounds_seed is not None:
         table = pd.concat([table, results.oracles(scores, asked, seed=bounds_seed)], ignore_index=True)
     return Competed(table, scores, results.used_requests(runs))

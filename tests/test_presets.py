@@ -8,6 +8,9 @@ import scenes
 from skillmoe_lib import aggregation, prompts
 from skillmoe_lib.answers import Answer, grade_many
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation import results
+from skillmoe_lib.inference import Outcome
+from skillmoe_lib.methods import Single
 from skillmoe_lib.presets import PAPER, PRESETS, RELEASED, SKILLMOE, Conventions, find_preset
 from skillmoe_lib.routing import SkillRouter
 
@@ -114,3 +117,12 @@ def test_mathematics_is_compared_with_gold_and_answer_swapped():
     pairs = [(asked, Answer(text, "answered")) for text in ("(-\\infty, 5)", "x < 5", "x > 5")]
     assert grade_many(pairs) == [True, True, False]
     assert grade_many(pairs, equality="released") == [False, True, False]
+
+
+@pytest.mark.parametrize(("preset", "right"), [("skillmoe", True), ("released", False)])
+def test_the_presets_equality_reaches_the_scores(preset, right):
+    asked = scenes.question(kind="math", gold="x < 5", split="validation")
+    experts = scenes.pool("ann").under(find_preset(preset).conventions).experts
+    wrote = scenes.generation("The answer is \\boxed{(-\\infty, 5)}")
+    outcomes = {Single("q", "ann", 0): Outcome(wrote, ("r",))}
+    assert results.scores(outcomes, [asked], experts)["correct"].tolist() == [right]

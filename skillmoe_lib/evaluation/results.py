@@ -1,6 +1,7 @@
 """From outcomes of a scheduled run to the Scores and Results tables: read, grade, and count."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pandas as pd
 
@@ -17,6 +18,13 @@ from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods.single import Run, Single
 from skillmoe_lib.questions.benchmark import Question
 
+Equality = Literal["ours", "released"]
+
+
+def equality_of(experts: Mapping[str, Expert]) -> Equality:
+    """How mathematics is compared under the conventions that these experts share (`presets`)."""
+    return next((expert.conventions.equality for expert in experts.values()), "ours")
+
 
 def scores(
     outcomes: Mapping[Single, Outcome], questions: Sequence[Question], experts: Mapping[str, Expert]
@@ -27,7 +35,9 @@ def scores(
     for key, outcome in outcomes.items():
         question, generation = by_id[key.question_id], outcome.result
         read.append((key, question, generation, read_answer(question, experts[key.expert], generation)))
-    grades = answers.grade_many([(question, answer) for _, question, _, answer in read])
+    grades = answers.grade_many(
+        [(question, answer) for _, question, _, answer in read], equality=equality_of(experts)
+    )
     rows = [
         {
             "request_id": generation.request_id,
@@ -107,12 +117,16 @@ def used_requests(outcomes: Mapping[Run, Outcome]) -> pd.DataFrame:
 
 
 def results_table(
-    outcomes: Mapping[Run, Outcome], questions: Sequence[Question], store: GenerationStore
+    outcomes: Mapping[Run, Outcome],
+    questions: Sequence[Question],
+    store: GenerationStore,
+    *,
+    equality: Equality = "ours",
 ) -> pd.DataFrame:
     """Grade what the methods returned and add what they cost: the Results table."""
     by_id = {question.question_id: question for question in questions}
     pairs: list[tuple[Question, Answer]] = [(by_id[key.question_id], o.result) for key, o in outcomes.items()]
-    grades = answers.grade_many(pairs)
+    grades = answers.grade_many(pairs, equality=equality)
     rows = [
         {
             **key._asdict(),
