@@ -346,7 +346,7 @@ def test_read_pins_of_an_absent_and_of_a_spoilt_lock(tmp_path):
 
 
 def test_the_import_asks_nothing_and_loads_no_hub():
-    code = "import sys, skillmoe_lib.pins; sys.exit('huggingface_hub' in sys.modules)"
+    code = "import sys, skillmoe_lib.hub; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
