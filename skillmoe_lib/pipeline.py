@@ -197,11 +197,12 @@ def preset_router(
 
 
 class Recruiting(NamedTuple):
-    """The router of a preset, unfitted, and the trials by which validation chose its settings (`tuning`;
-    without rows if the preset leaves nothing to choose)."""
+    """The router of a preset, unfitted, and the trials by which validation chose its settings and its trim
+    (`tuning`; without rows if the preset leaves nothing to choose)."""
 
     router: SkillRouter
     trials: pd.DataFrame
+    trims: pd.DataFrame
 
 
 def choose_router(
@@ -216,17 +217,24 @@ def choose_router(
     trim: float = -1.0,
     pool_trim: float = experts.TRIM,
 ) -> Recruiting:
-    """The router that a preset stands for, its temperature and prior chosen on validation if it says so.
+    """The router that a preset stands for, with what validation chooses if the preset says so.
 
-    Arguments as of `preset_router`.
+    That is temperature, prior and trim (at most `pool_trim`). Arguments as of `preset_router`.
     """
+    no_trims = pd.DataFrame(columns=list(tuning.TRIM_COLUMNS))
     router = preset_router(
         preset, k=k, formula=formula, temperature=temperature, trim=trim, pool_trim=pool_trim
     )
     if not find_preset(preset).tuned or router.formula != "fixed" or temperature >= 0:
-        return Recruiting(router, pd.DataFrame(columns=list(tuning.COLUMNS)))
-    tuned = tuning.choose_settings(router, split_of(questions, all_skills)["validation"], scores)
-    return Recruiting(router.set_params(**tuned.settings), tuned.trials)
+        return Recruiting(router, pd.DataFrame(columns=list(tuning.COLUMNS)), no_trims)
+    known = split_of(questions, all_skills)["validation"]
+    tuned = tuning.choose_settings(router, known, scores)
+    router = router.set_params(**tuned.settings)
+    if trim >= 0:
+        return Recruiting(router, tuned.trials, no_trims)
+    shares = [pool_trim, *(share for share in tuning.TRIMS if share < pool_trim)]
+    trimmed = tuning.choose_trim(router, known, scores, trims=shares)
+    return Recruiting(router.set_params(**trimmed.settings), tuned.trials, trimmed.trials)
 
 
 class Stopping(NamedTuple):

@@ -1,4 +1,4 @@
-"""Choosing the skill router's temperature and prior inside validation.
+"""Choosing the skill router's temperature, prior and trim inside validation.
 
 A router is fitted on four fifths of the validation questions; on the last fifth the experts that it would
 draw vote with their stored validation answers. Nothing is generated. A vote is not the aggregator, but
@@ -6,7 +6,7 @@ validation answers allow no more without new calls; and an expert drawn twice re
 so drawing it twice cannot gain here, although a fresh sample might.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +25,11 @@ GRID: Mapping[str, Sequence[float]] = {
     "temperature": (0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
     "prior": (3.0, 10.0, 30.0),
 }
+#: Shares of all slots below which an expert is dropped; the paper's is the first.
+TRIMS = (0.05, 0.02, 0.01, 0.0)
 N_DRAWS = 200
 COLUMNS = ("prior", "temperature", "accuracy", "below_best", "standard_error", "n_distinct", "chosen")
+TRIM_COLUMNS = ("trim", "n_experts", "n_distinct", "accuracy", "below_best", "standard_error", "chosen")
 
 
 class Tuned(NamedTuple):
@@ -63,14 +66,53 @@ def choose_settings(
     trials = [dict(settings) for settings in ParameterGrid({name: list(v) for name, v in grid.items()})]
     votes, distinct = _held_out(router, trials, skills, scores, n_folds=n_folds, seed=seed)
     means = votes.mean(axis=1)
-    gaps = votes[means.argmax()] - votes
-    errors = gaps.std(axis=1, ddof=1) / np.sqrt(votes.shape[1]) if votes.shape[1] > 1 else 0 * means
-    near = np.flatnonzero(means.max() - means <= errors + 1e-12)
+    gaps, errors = _behind_the_best(votes)
+    near = np.flatnonzero(gaps <= errors + 1e-12)
     at = max(near, key=lambda i: (trials[i].get("temperature", 0.0), means[i]))
     table = pd.DataFrame(trials).assign(
-        accuracy=means, below_best=means.max() - means, standard_error=errors, n_distinct=distinct
+        accuracy=means, below_best=gaps, standard_error=errors, n_distinct=distinct
     )
     return Tuned(trials[at], table.assign(chosen=table.index == at))
+
+
+def choose_trim(
+    router: SkillRouter,
+    skills: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    trims: Sequence[float] = TRIMS,
+    n_folds: int = 5,
+    seed: int = 0,
+) -> Tuned:
+    """The largest share of `trims` whose loss of held-out votes is within one standard error.
+
+    Trimming saves loads (docs/method.md 1.5), so of shares that validation cannot tell apart the largest
+    wins. An expert's share is the mean of its probabilities over the held-out questions; what a dropped
+    expert would have got is divided among the kept in proportion to their shares. The router's temperature
+    and prior are those already chosen. Columns of `trials`: `TRIM_COLUMNS`; n_experts are kept.
+    """
+    folds = list(_folds(router, skills, scores, n_folds=n_folds, seed=seed))
+    chances = np.concatenate([fold.router.probabilities(skills, question_ids=fold.held) for fold in folds])
+    codes = np.concatenate([fold.codes for fold in folds])
+    right = np.concatenate([fold.right for fold in folds])
+    uniform = np.concatenate([fold.uniform for fold in folds])
+    shares, votes, rows = chances.mean(axis=0), [], []
+    for trim in trims:
+        kept = shares >= trim if (shares >= trim).any() else shares >= 0
+        freed = chances[:, ~kept].sum(axis=1, keepdims=True)
+        left = np.where(kept, chances + freed * shares / shares[kept].sum(), 0.0)
+        drawn = _drawn(left, uniform, replace=router.replace)
+        votes.append(_vote(drawn, codes, right))
+        rows.append({"trim": trim, "n_experts": int(kept.sum()), "n_distinct": _n_distinct(drawn).mean()})
+    gaps, errors = _behind_the_best(np.array(votes))
+    at = max(np.flatnonzero(gaps <= errors + 1e-12), key=lambda i: trims[i])
+    table = pd.DataFrame(rows).assign(
+        accuracy=np.mean(votes, axis=1),
+        below_best=gaps,
+        standard_error=errors,
+        chosen=np.arange(len(rows)) == at,
+    )
+    return Tuned({"trim": trims[at]}, table)
 
 
 def _held_out(
@@ -83,23 +125,49 @@ def _held_out(
     seed: int,
 ) -> tuple[Array, Array]:
     """Vote accuracy of each trial on each question, and its mean number of distinct experts per question."""
-    names = sorted(scores["question_id"].unique(), key=lambda name: seeding.stable_seed("fold", seed, name))
-    if len(names) < 2:
-        raise SkillmoeError(f"choosing on validation takes at least 2 questions, given {len(names)}")
     votes, distinct = [], []
-    for held in filter(len, (names[i::n_folds] for i in range(n_folds))):
-        fitted = clone(router).fit(skills, scores[~scores["question_id"].isin(held)])
-        codes, right = _answers(scores, held, fitted.experts_)
-        random = seeding.generator("tuning", seed, *held)
-        uniform = random.random((len(held), N_DRAWS, fitted.k))
+    for fold in _folds(router, skills, scores, n_folds=n_folds, seed=seed):
         for_trials = []
         for settings in trials:
-            chances = fitted.set_params(**settings).probabilities(skills, question_ids=held).to_numpy()
-            drawn = _drawn(chances, uniform, replace=fitted.replace)
-            for_trials.append((_vote(drawn, codes, right), _n_distinct(drawn)))
+            fitted = fold.router.set_params(**settings)
+            chances = fitted.probabilities(skills, question_ids=fold.held).to_numpy()
+            drawn = _drawn(chances, fold.uniform, replace=fitted.replace)
+            for_trials.append((_vote(drawn, fold.codes, fold.right), _n_distinct(drawn)))
         votes.append(np.array([vote for vote, _ in for_trials]))
         distinct.append(np.array([n for _, n in for_trials]))
     return np.concatenate(votes, axis=1), np.concatenate(distinct, axis=1).mean(axis=1)
+
+
+class _Fold(NamedTuple):
+    """Held-out questions, a router fitted on all others, the answers held out (question x expert: codes, and
+    whether right), and the random numbers that every trial shares (question x draw x slot)."""
+
+    held: list[str]
+    router: SkillRouter
+    codes: NDArray[np.int64]
+    right: Array
+    uniform: Array
+
+
+def _folds(
+    router: SkillRouter, skills: pd.DataFrame, scores: pd.DataFrame, *, n_folds: int, seed: int
+) -> Iterator[_Fold]:
+    names = sorted(scores["question_id"].unique(), key=lambda name: seeding.stable_seed("fold", seed, name))
+    if len(names) < 2:
+        raise SkillmoeError(f"choosing on validation takes at least 2 questions, given {len(names)}")
+    for held in filter(len, (names[i::n_folds] for i in range(n_folds))):
+        fitted = clone(router).fit(skills, scores[~scores["question_id"].isin(held)])
+        codes, right = _answers(scores, held, fitted.experts_)
+        uniform = seeding.generator("tuning", seed, *held).random((len(held), N_DRAWS, fitted.k))
+        yield _Fold(held, fitted, codes, right, uniform)
+
+
+def _behind_the_best(votes: Array) -> tuple[Array, Array]:
+    """By how much each trial's votes (trial x question) are below the best, and the paired standard error."""
+    gaps = votes[votes.mean(axis=1).argmax()] - votes
+    n = votes.shape[1]
+    errors = gaps.std(axis=1, ddof=1) / np.sqrt(n) if n > 1 else np.zeros(len(votes))
+    return gaps.mean(axis=1), errors
 
 
 def _answers(scores: pd.DataFrame, held: Sequence[str], experts: Sequence[str]) -> tuple[Any, Any]:

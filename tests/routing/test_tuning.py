@@ -98,3 +98,37 @@ def test_one_question_is_too_few():
     skills, scores = world(1, specialist)
     with pytest.raises(SkillmoeError, match="at least 2 questions, given 1"):
         tuning.choose_settings(SkillRouter(3), skills, scores)
+
+
+def few_right_of_one_family(expert, skill, i):
+    """a is right on law and b on sums; c alone is right on every tenth question, which only the id tells."""
+    if i % 10 == 0:
+        return expert == "c"
+    return specialist(expert, skill, i)
+
+
+def test_an_expert_that_is_worth_its_few_slots_is_kept():
+    """c has a tenth of the questions: dropping it at 20% costs what no standard error covers."""
+    skills, scores = world(120, few_right_of_one_family)
+    skills.loc[skills["question_id"].str.endswith("0"), "skill"] = "rare"
+    router = SkillRouter(3, temperature=0.03, prior=3.0)
+    tuned = tuning.choose_trim(router, skills, scores, trims=(0.2, 0.05, 0.0))
+    rows = tuned.trials.set_index("trim")
+    assert tuned.settings == {"trim": 0.05}
+    assert rows.loc[0.05, "n_experts"] == 3
+    assert rows.loc[0.2, "n_experts"] == 2
+    assert rows.loc[0.2, "below_best"] == pytest.approx(0.1, abs=0.01)
+    assert rows["chosen"].sum() == 1
+    assert list(tuned.trials.columns) == list(tuning.TRIM_COLUMNS)
+
+
+def test_of_shares_that_validation_cannot_tell_apart_the_largest_wins():
+    skills, scores = world(60, lambda expert, skill, i: i % 3 == 0)
+    tuned = tuning.choose_trim(SkillRouter(3, temperature=4.0), skills, scores)
+    assert tuned.settings == {"trim": max(tuning.TRIMS)}
+
+
+def test_a_share_that_nobody_reaches_drops_nobody():
+    skills, scores = world(60, specialist)
+    tuned = tuning.choose_trim(SkillRouter(3, temperature=4.0), skills, scores, trims=(0.9, 0.0))
+    assert tuned.trials["n_experts"].tolist() == [4, 4]
