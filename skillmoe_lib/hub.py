@@ -164,7 +164,7 @@ def _wanted(settings: Mapping[str, Any], source: Path) -> Iterator[_Wanted]:
         *(settings.get("baselines") or []),
     ]
     for entry in pool:
-        if isinstance(entry, dict) and entry.get("served_by") != "openai":
+        if isinstance(entry, dict) and entry.get("served_by") in (None, "vllm"):  # weights of the hub
             yield from _repository(entry.get("model"), entry.get("revision"), "model")
             yield from _repository(entry.get("adapter"), None, "model")
     if settings.get("source") == "hub":

@@ -50,10 +50,10 @@ def open_session(
     `replay` serves what `vllm` stored. `vllm` locates the models' files, whose digests and versions are part
     of a request's id; `replay` takes them from the store and needs no files.
     """
-    connected = connect(engine)
+    members = experts.load_pool(pool, locate=engine == "vllm")
+    connected = connect(engine, members.served())
     replaying = connected.name == "replay"
     kept = GenerationStore(paths.project_root() / store / ("vllm" if replaying else connected.name))
-    members = experts.load_pool(pool, locate=connected.name == "vllm")
     members = members.under(find_preset(preset).conventions)
     return Session(as_stored(members, kept) if replaying else members, connected, kept, skip)
 

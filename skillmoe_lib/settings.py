@@ -137,7 +137,7 @@ def checked(form: type[T], given: Any, where: str) -> T:
         allowed = "a list"
     elif first["type"] == "dict_type":
         allowed = "a mapping"
-    shown = repr(first["input"])
+    shown = "a text that is not shown, in case it is a key" if last == "key" else repr(first["input"])
     shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
     raise SkillmoeError(f"{place}: it must be {allowed}; got {shown}")
 

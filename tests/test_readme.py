@@ -107,6 +107,12 @@ def test_the_pool_loads_as_printed(project: Path) -> None:
             assert (project / expert.model.source.removeprefix("folder:") / "model.safetensors").is_file()
 
 
+def test_the_pool_of_servers_loads_as_printed(project: Path) -> None:
+    pool = load_pool("served")
+    assert sorted(pool.served()) == ["lab", "openai"]
+    assert pool.servers["openai"].spending_cap == 5.0
+
+
 def test_the_benchmark_loads_as_printed(project: Path) -> None:
     frame = questions.load("mine")
     assert dict(zip(frame["split"], frame["gold"], strict=True)) == {"validation": "B", "test": "D"}
@@ -114,7 +120,11 @@ def test_the_benchmark_loads_as_printed(project: Path) -> None:
 
 def test_each_yaml_block_says_where_it_belongs() -> None:
     texts = [text for language, text in BLOCKS if language == "yaml"]
-    assert [place_of(text) for text in texts] == ["data/pools/mine.yaml", "data/benchmarks/mine.yaml"]
+    assert [place_of(text) for text in texts] == [
+        "data/pools/mine.yaml",
+        "data/pools/served.yaml",
+        "data/benchmarks/mine.yaml",
+    ]
     assert all(yaml.safe_load(text) for text in texts)
 
 

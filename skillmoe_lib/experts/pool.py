@@ -17,6 +17,7 @@ from pydantic import Field
 from skillmoe_lib import hub
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts import model_files
+from skillmoe_lib.experts.servers import KNOWN, PREFIX, Server, find_server
 from skillmoe_lib.generation import Model, Sampling
 from skillmoe_lib.paths import project_files
 from skillmoe_lib.presets import Conventions
@@ -71,7 +72,7 @@ class ModelKeys(Settings):
     price: PriceKeys | None = None
     licence: Text | None = None
     note: Text | None = None
-    served_by: Literal["openai", "vllm"] | None = None
+    served_by: Text | None = None
 
 
 class ExpertKeys(ModelKeys):
@@ -90,6 +91,7 @@ class PoolKeys(Settings):
     experts: list[ExpertKeys]
     aggregators: list[Text] | None = None
     baselines: list[ExpertKeys] | None = None
+    servers: dict[Text, Server] | None = None
     trim: Annotated[
         float, Field(ge=0, lt=1, allow_inf_nan=False), told_as("a number of at least 0 and below 1 (a share)")
     ] = TRIM
@@ -124,7 +126,8 @@ class Expert:
 class Pool:
     """Experts by name in file order, the model that names skills, the candidates for aggregating,
     and the larger models that serve as baselines only. `trim` is the share of all slots below which an
-    expert is dropped, if the preset leaves that to the pool (`presets`)."""
+    expert is dropped, if the preset leaves that to the pool (`presets`). `servers` are those that experts
+    name as `served_by`."""
 
     name: str
     experts: Mapping[str, Expert]
@@ -132,6 +135,7 @@ class Pool:
     aggregators: tuple[str, ...] = ()
     baselines: Mapping[str, Expert] = field(default_factory=dict)
     trim: float = TRIM
+    servers: Mapping[str, Server] = field(default_factory=dict)
 
     def under(self, conventions: Conventions) -> "Pool":
         """The pool with all experts prompted and read by these conventions (see `presets`)."""
@@ -140,6 +144,12 @@ class Pool:
             return {name: replace(expert, conventions=conventions) for name, expert in experts.items()}
 
         return replace(self, experts=bound(self.experts), baselines=bound(self.baselines))
+
+    def served(self) -> dict[str, Server]:
+        """The servers that hold models of this pool, by name; empty if all its models are local."""
+        members = (self.keyword_expert, *self.experts.values(), *self.baselines.values())
+        paths = [expert.model.path for expert in members]
+        return {name: server for name, server in self.servers.items() if f"{PREFIX}{name}" in paths}
 
     def subset(self, names: Sequence[str]) -> "Pool":
         """The pool reduced to these experts."""
@@ -168,6 +178,10 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     if not keys.experts:
         raise SkillmoeError(f"{path.name}: experts: it must list at least one; got []")
     pins = hub.read_pins(hub.lock_path(path))
+    servers = {**KNOWN, **(keys.servers or {})}
+    for entry in [keys.keyword_model, *keys.experts, *(keys.baselines or ())]:
+        if entry.served_by:
+            find_server(entry.served_by, servers)
 
     def named(entries: Iterable[ExpertKeys], where: str) -> dict[str, Expert]:
         found: dict[str, Expert] = {}
@@ -195,6 +209,7 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
         aggregators=tuple(aggregators),
         baselines=named(keys.baselines or (), "baselines"),
         trim=keys.trim,
+        servers=servers,
     )
 
 
@@ -217,6 +232,8 @@ def _expert(
     files = None
     if locate and not keys.served_by:
         files = model_files.locate(keys.model, revision, beside=path)
+    if keys.served_by:  # which files the server holds is its own affair
+        revision = revision or f"served by {keys.served_by}"
     model = Model(
         source=keys.model,
         revision=files.revision if files else revision,
@@ -226,7 +243,7 @@ def _expert(
         or (files and model_files.context_tokens(files.path))
         or DEFAULT_CONTEXT,
         dtype=keys.dtype,
-        path=str(files.path) if files else "",
+        path=str(files.path) if files else f"{PREFIX}{keys.served_by}" if keys.served_by else "",
     )
     sampling = Sampling(
         temperature=pool.temperature if keys.temperature is None else keys.temperature,

@@ -370,9 +370,7 @@ class _Run:
                 raise _Fault(error, loading=True) from error
             load.callback(setattr, self, "recorder", None)
             # Inside the load: finished generations are stored before the model is released.
-            self.recorder = load.enter_context(
-                _Recorder(self.store, model, self.engine, start, swapped=getattr(loaded, "swapped", False))
-            )
+            self.recorder = load.enter_context(_Recorder(self.store, model, self.engine, start, loaded))
             bar.set_description(f"{self.description}: {model.source}")
             group: _Group | None = at_work[0]
             while group:
@@ -446,19 +444,21 @@ class _Recorder:
     """Stores what one load of a model produces: in its journal at once, in a part at intervals."""
 
     def __init__(
-        self, store: GenerationStore, model: Model, engine: Engine, start: float, *, swapped: bool
+        self, store: GenerationStore, model: Model, engine: Engine, start: float, loaded: LoadedModel
     ) -> None:
-        self.since, about = time.perf_counter(), engine.describe()
+        # What was loaded may know more than its engine: a model on a server, swapped weights.
+        self.since, self.loaded = time.perf_counter(), loaded
+        about = getattr(loaded, "describe", engine.describe)()
         self.batch = Batch(
             batch_id=uuid.uuid4().hex,
             model=model.source,
-            engine=engine.name,
+            engine=getattr(loaded, "engine", engine.name),
             load_s=self.since - start,
             generate_s=0.0,
             devices=about["devices"],
             versions=about["versions"],
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            swapped=swapped,
+            swapped=getattr(loaded, "swapped", False),
         )
         self.journal = store.journal(self.batch)
         self.held: dict[str, Generation] = {}  # not in a part yet
@@ -483,6 +483,7 @@ class _Recorder:
     def flush(self) -> None:
         """Turn the journal into a part, with the seconds since the last one."""
         now = time.perf_counter()
-        self.journal.seal(replace(self.batch, generate_s=now - self.since))
+        versions = {**self.batch.versions, **getattr(self.loaded, "versions", {})}
+        self.journal.seal(replace(self.batch, generate_s=now - self.since, versions=versions))
         self.held.clear()
         self.since = now

@@ -157,7 +157,7 @@ def test_locating_fills_in_revision_context_and_path(project, monkeypatch):
     assert model.path == str(folder)
     assert model.max_model_len == 256
     assert model.revision == model_files.locate("folder:data/pocket/a").revision
-    assert experts.load_pool("toy").baselines["Closed"].model.path == "", "served elsewhere"
+    assert experts.load_pool("toy").baselines["Closed"].model.path == "server:openai"
 
 
 def test_a_folder_counts_from_the_yaml_file_before_the_project(project, tmp_path_factory):
@@ -415,3 +415,39 @@ def test_the_project_s_own_pools_are_read(path):
         pool = experts.load_pool(str(path), locate=False)
         assert pool.name == path.stem
         assert pool.experts
+
+
+def test_a_key_written_into_a_pool_is_refused_and_not_repeated(project):
+    servers = {"lab": {"url": "http://host/v1", "key": "sk-secret"}}
+    with pytest.raises(SkillmoeError, match="name of an environment variable") as told:
+        experts.load_pool(str(save(project, {**POOL, "servers": servers})), locate=False)
+    assert "sk-secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [
+        ({"url": "https://me:pw@host/v1"}, "an address such as"),
+        ({"url": "ftp://host"}, "an address such as"),
+        ({"url": "http://host/v1?key=1"}, "an address such as"),
+        ({"url": "http://host/v1", "key": "sk-abc"}, "the name of an environment variable"),
+        ({"url": "http://host/v1", "spending_cap": 0}, "a number above 0"),
+        ({"url": "http://host/v1", "concurrency": 0}, "a whole number of at least 1"),
+    ],
+)
+def test_servers_are_read_strictly(project, server, told):
+    with pytest.raises(SkillmoeError, match=told):
+        experts.load_pool(str(save(project, {**POOL, "servers": {"lab": server}})), locate=False)
+
+
+def test_an_expert_names_a_server_of_its_pool(project):
+    served = {"name": "S", "model": "m", "served_by": "lab"}
+    pool = {**POOL, "experts": [*POOL["experts"], served]}
+    with pytest.raises(SkillmoeError, match="unknown server 'lab': it must be one of openai, vllm"):
+        experts.load_pool(str(save(project, pool)), locate=False)
+    pool = experts.load_pool(
+        str(save(project, {**pool, "servers": {"lab": {"url": "http://127.0.0.1:1/v1"}}})), locate=False
+    )
+    assert pool.experts["S"].model.path == "server:lab"
+    assert pool.experts["S"].model.revision == "served by lab"
+    assert sorted(pool.served()) == ["lab", "openai"]

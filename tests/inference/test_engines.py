@@ -30,7 +30,7 @@ def ask(text="one two three", model=MODEL, stage="solve", sample=0, **sampling):
 # --- by name ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["vllm", "replay", "scripted"])
+@pytest.mark.parametrize("name", ["vllm", "openai", "replay", "scripted"])
 def test_an_engine_is_found_by_its_name(name):
     assert engines.connect(name).name == name
     assert engines.connect(name).describe().keys() == {"devices", "versions"}
@@ -38,7 +38,7 @@ def test_an_engine_is_found_by_its_name(name):
 
 def test_an_unknown_engine_is_one_line():
     with pytest.raises(
-        SkillmoeError, match=r"^unknown engine 'vlm': it must be one of replay, scripted, vllm$"
+        SkillmoeError, match=r"^unknown engine 'vlm': it must be one of openai, replay, scripted, vllm$"
     ):
         engines.connect("vlm")
 

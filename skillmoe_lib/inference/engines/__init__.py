@@ -1,24 +1,33 @@
 """Engines load a model and generate. Notebooks select one by name."""
 
+from collections.abc import Mapping
+
 from skillmoe_lib.errors import unknown
+from skillmoe_lib.experts.servers import Server
 from skillmoe_lib.generation import Engine
 
 #: What `connect` knows.
-ENGINES = ("vllm", "replay", "scripted")
+ENGINES = ("vllm", "openai", "replay", "scripted")
 
 
-def connect(name: str) -> Engine:
+def connect(name: str, servers: Mapping[str, Server] | None = None) -> Engine:
     """The engine of that name.
 
-    `vllm` generates on this machine; `replay` generates nothing: it serves analyses of what the store
-    has, on machines without an engine; `scripted` writes texts of the right form without meaning, to try
-    things out.
+    `vllm` generates on this machine, and asks the pool's `servers` for experts that name one; `openai` asks
+    servers only; `replay` generates nothing: it serves analyses of what the store has, on machines without an
+    engine; `scripted` writes texts of the right form without meaning, to try things out.
     """
     match name:
         case "vllm":
+            from skillmoe_lib.inference.engines.openai_server import OpenAIEngine
             from skillmoe_lib.inference.engines.vllm import VLLMEngine
+            from skillmoe_lib.inference.engines.with_servers import WithServers
 
-            return VLLMEngine()
+            return WithServers(VLLMEngine(), OpenAIEngine(servers)) if servers else VLLMEngine()
+        case "openai":
+            from skillmoe_lib.inference.engines.openai_server import OpenAIEngine
+
+            return OpenAIEngine(servers or {})
         case "replay":
             from skillmoe_lib.inference.engines.replay import ReplayEngine
 
