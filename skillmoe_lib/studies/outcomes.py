@@ -266,7 +266,7 @@ def from_recorded(
     if not len(made.rows("test")) or not len(made.rows("validation")):
         counts = made.questions["split"].value_counts().to_dict()
         raise SkillmoeError(
-            f"outcomes need validation and test questions, given {counts or 'none'}: split them (n_validation)"
+            f"outcomes need validation and test questions, given {counts or 'none'}: give n_validation"
         )
     return made
 
