@@ -1,5 +1,7 @@
 """A made-up pool whose experts' answers are recorded."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -22,3 +24,20 @@ def made_up(n=60, n_experts=6, *, n_validation=30, seed=0, none=0.1) -> Outcomes
     given = pd.DataFrame(rows, columns=["question_id", "expert", "answer", "correct"])
     tokens = random.integers(10, 90, len(given)).astype(float)
     return from_recorded(pd.DataFrame(asked, columns=columns), given.assign(output_tokens=tokens))
+
+
+def write_recordings(folder: Path, pool: Outcomes) -> Path:
+    """The pool's answers as a folder that `studies.routers` reads."""
+    folder.mkdir()
+    asked = pool.questions.rename(columns={"subject": "category", "text": "question", "n_choices": "nopt"})
+    asked = asked.rename_axis("qid").reset_index().assign(src="")
+    asked["question"] = asked["category"] + " question " + asked["qid"]
+    asked.to_parquet(folder / "questions.parquet")
+    rows = [
+        (expert, qid, pool.said[i, j], True, bool(pool.correct[i, j]))
+        for i, qid in enumerate(pool.questions.index)
+        for j, expert in enumerate(pool.experts)
+    ]
+    columns = ["model", "qid", "pred_clean", "same_item", "correct"]
+    pd.DataFrame(rows, columns=columns).to_parquet(folder / "answers.parquet")
+    return folder

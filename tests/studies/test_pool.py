@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded_pool import made_up
+from recorded_pool import made_up, write_recordings
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.studies import pool as study
@@ -18,7 +18,8 @@ from skillmoe_lib.studies.accuracy_calls import plurality
 from skillmoe_lib.studies.outcomes import from_mmlu_pro, from_recorded
 from skillmoe_lib.studies.what_if import what_if
 
-RECORDED = Path(__file__).resolve().parents[3] / "shared" / "data" / "recorded_mmlu_pro"
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = ROOT.parent / "shared" / "data" / "recorded_mmlu_pro"
 POOL = made_up(80, 6, n_validation=40)
 NAMES = list(POOL.experts)
 
@@ -182,6 +183,14 @@ def test_leave_one_out_learns_again_without_the_expert():
         study.leave_one_out(POOL.subset(NAMES[:1]))
 
 
+def test_leaving_one_out_of_a_vote_is_playing_without_it():
+    found = study.leave_one_out(POOL).set_index("expert")["value"]
+    played = study.game(POOL, "vote")
+    for i, name in enumerate(played.experts):
+        whole, without = played.play(np.array([played.whole, played.whole - (1 << i)])).mean(axis=1)
+        assert found[name] == pytest.approx(whole - without)
+
+
 def test_accuracy_per_device_second():
     costly = made_up(80, 6, n_validation=40)
     object.__setattr__(costly, "device_seconds", np.full(costly.answer.shape, 2.0))
@@ -288,6 +297,27 @@ def test_the_learning_curve_and_what_is_enough():
     assert study.enough_validation(made.assign(difference_low=[0, -0.1, 0, 0]))["n_validation"].tolist() == [
         100
     ]
+
+
+def test_the_notebook_runs_on_recordings(tmp_path, monkeypatch):
+    """On made-up answers in the layout of the recorded ones."""
+    papermill = pytest.importorskip("papermill")
+    folder = write_recordings(tmp_path / "recorded", made_up(60, 4, n_validation=30))
+    monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
+    papermill.execute_notebook(
+        ROOT / "notebooks" / "studies" / "study_pool.ipynb",
+        tmp_path / "out.ipynb",
+        {"data_dir": str(folder), "experts": "", "n_draws": 2},
+        cwd=ROOT,
+        progress_bar=False,
+    )
+    tables = tmp_path / "reports" / "pool" / "tables"
+    value = pd.read_csv(tables / "shapley.csv")["value"].sum()
+    whole = pd.read_csv(tables / "leave_one_out.csv").eval("value + without")
+    assert whole.tolist() == pytest.approx([value] * 4)
+    for name in ("routers_by_k", "redundancy", "one_more", "learning_curve", "budget"):
+        assert len(pd.read_csv(tables / f"{name}.csv")), name
+    assert (tmp_path / "reports" / "pool" / "figures" / "shapley.png").stat().st_size > 10_000
 
 
 def test_twelve_recorded_models_in_time():
