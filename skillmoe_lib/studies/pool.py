@@ -560,7 +560,8 @@ def enough_validation(curve: pd.DataFrame, *, within: float = POINT) -> pd.DataF
 
 def mean_of(values: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean of one value from -1 to 1 for each question, with its bootstrap interval over questions."""
-    return paired_bootstrap(np.maximum(values, 0), np.maximum(-values, 0), level=level, seed=seed)
+    gained, lost = np.clip(values, 0, 1), np.clip(-values, 0, 1)  # rounding may go past 1
+    return paired_bootstrap(gained, lost, level=level, seed=seed)
 
 
 def _wider(value: Interval, error: float) -> Interval:
