@@ -89,7 +89,8 @@ def skill_graph(skills: pd.DataFrame, *, min_questions: int = 2) -> pd.DataFrame
     pairs = pairs[pairs["skill"] < pairs["skill_other"]]
     edges = pairs.groupby(["skill", "skill_other"]).size().rename("n_both").reset_index()
     edges = edges[edges["n_both"] >= min_questions].rename(columns={"skill_other": "other"})
-    edges["n_skill"], edges["n_other"] = edges["skill"].map(count), edges["other"].map(count)
+    for name, end in (("n_skill", "skill"), ("n_other", "other")):
+        edges[name] = count.reindex(edges[end]).to_numpy(int)
     edges["expected"] = edges["n_skill"] * edges["n_other"] / max(n, 1)
     edges["lift"] = edges["n_both"] / edges["expected"]
     order = edges.sort_values(["n_both", "lift", "skill", "other"], ascending=[False, False, True, True])
