@@ -2,8 +2,8 @@
 
 A cached row has global_index, question, llm_selected, generated_answer, token_usage, success and
 evaluation_result with ground_truth, score, metric and inference_cost. Its `extracted_answer` is often the
-whole text, so answers are read from the text here. Predictions (`global index`, with a space) record one model
-for each question, the one that the router chose.
+whole text, so answers are read from the text here. Predictions (`global index`, with a space) record one
+model for each question, the one that the router chose.
 """
 
 from pathlib import Path
