@@ -14,7 +14,6 @@ from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.recorded import Options, importing
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "recorded_mmlu_pro"
-SHARED = SHARED if SHARED.is_dir() else SHARED.parents[3] / "shared" / "data" / "recorded_mmlu_pro"
 ENTRY = {
     "question_id": 1,
     "question": "?",
@@ -123,7 +122,7 @@ def test_the_command_writes_a_recording_and_says_what_is_missing(home: Path, cap
         "missing: validation split: not recorded",
         "missing: question sets: 1 of 2 experts lack some of the 2 questions; kept as not_run (bob 1)",
         "single experts: 1 questions exact, 1 new calls (1 answers of experts were not run)",
-        "votes of experts: 0 questions exact, needs another recording (not for answers that are not recorded)",
+        "votes of experts: 0 questions exact, needs another recording (answers are not recorded)",
     ):
         assert line in lines
     found = recorded.load("both")

@@ -103,7 +103,7 @@ def test_lm_eval_reads_one_filter_of_a_generating_task(tmp_path: Path) -> None:
     other = lm_eval.read(path, Options(filter="flexible-extract", expert="mine"))
     assert cells(other)[0] == ("gsm8k/0", "mine", 0, "2", "answered", False)
     with pytest.raises(
-        SkillmoeError, match="unknown filter of .*: it must be one of flexible-extract, strict"
+        SkillmoeError, match=r"unknown filter of .*: it must be one of flexible-extract, strict"
     ):
         lm_eval.read(path, Options(filter="none"))
 
@@ -134,7 +134,7 @@ def test_lm_eval_reads_the_most_probable_choice(tmp_path: Path) -> None:
     known = about(found, "arc_easy/3")
     assert (known["gold"], known["kind"], json.loads(known["choices"])) == ("B", "choice", ["wood", "iron"])
     assert cells(lm_eval.read(path, Options(metric="acc_norm")))[0][-1] is False
-    with pytest.raises(SkillmoeError, match="unknown metric of .* 'bleu': it must be one of acc, acc_norm"):
+    with pytest.raises(SkillmoeError, match=r"unknown metric of .* 'bleu': it must be one of acc, acc_norm"):
         lm_eval.read(path, Options(metric="bleu"))
 
 
@@ -237,7 +237,9 @@ def test_inspect_log_with_errors_and_several_scorers(tmp_path: Path) -> None:
     ):
         inspect_log.read(path)
     assert {line[-1] for line in cells(inspect_log.read(path, Options(metric="match")))} == {True}
-    with pytest.raises(SkillmoeError, match="it has no header.json with eval, so it is no log of inspect_ai"):
+    with pytest.raises(
+        SkillmoeError, match=r"it has no header.json with eval, so it is no log of inspect_ai"
+    ):
         inspect_log.read(zipped(tmp_path / "z.eval", {"samples/1_epoch_1.json": "{}"}))
 
 
@@ -304,13 +306,15 @@ def test_mmlu_pro_reads_a_folder_of_subjects_and_plain_json(tmp_path: Path) -> N
 def test_llmrouterbench(tmp_path: Path) -> None:
     records = [
         {
-            "index": 1, "origin_query": "What is 1 + 1?", "prompt": "Solve: What is 1 + 1?", "prompt_tokens": 9,
-            "completion_tokens": 4, "cost": 0.25, "score": 1.0, "prediction": "2", "ground_truth": 2,
+            "index": 1, "origin_query": "What is 1 + 1?", "prompt": "Solve.",
+            "prompt_tokens": 9, "completion_tokens": 4, "cost": 0.25, "score": 1.0,
+            "prediction": "2", "ground_truth": 2,
             "raw_output": "So \\boxed{2}", "extra_fields": {},
         },
         {
-            "index": 2, "origin_query": "Pick.", "prompt": "Pick.", "prompt_tokens": 3, "completion_tokens": 1,
-            "cost": 0.0, "score": 0.0, "prediction": "(C)", "ground_truth": "B", "raw_output": "", "extra_fields": {},
+            "index": 2, "origin_query": "Pick.", "prompt": "Pick.", "prompt_tokens": 3,
+            "completion_tokens": 1, "cost": 0.0, "score": 0.0, "prediction": "(C)", "ground_truth": "B",
+            "raw_output": "", "extra_fields": {},
         },
     ]  # fmt: skip
     whole = {
@@ -369,7 +373,7 @@ def test_routerarena_predictions_of_a_router(tmp_path: Path) -> None:
     rows = [
         {
             "global index": f"A_{i}", "prompt": "P?", "prediction": model, "cost": 0.5, "accuracy": right,
-            "generated_result": {"generated_answer": "B", "token_usage": {"input_tokens": 1, "output_tokens": 2}},
+            "generated_result": {"generated_answer": "B", "token_usage": {"input_tokens": 1}},
         }
         for i, (model, right) in enumerate([("small", 1.0), ("large", 0.0)])
     ]  # fmt: skip
@@ -403,7 +407,7 @@ def helm_run(folder: Path, texts: list[str], *, method: str = "multiple_choice_j
             "request": {"model": "org/m", "prompt": "...", "temperature": 0.0},
             "result": {
                 "success": True,
-                "completions": [{"text": text, "logprob": 0, "tokens": [], "finish_reason": {"reason": "stop"}}],
+                "completions": [{"text": text, "logprob": 0, "finish_reason": {"reason": "stop"}}],
                 "cached": True, "request_time": 0.5,
             },
             **of_requests,
@@ -438,7 +442,7 @@ def test_helm_pairs_what_was_said_with_its_scores(tmp_path: Path) -> None:
     assert json.loads(known["choices"]) == ["wood", "iron"]
     assert has(found, f"score: exact_match of {name} decides")
     assert cells(helm.read(tmp_path / RUN)) == cells(found)
-    with pytest.raises(SkillmoeError, match="unknown score of per_instance_stats.json 'f1'"):
+    with pytest.raises(SkillmoeError, match=r"unknown score of per_instance_stats.json 'f1'"):
         helm.read(path, Options(metric="f1"))
 
 
@@ -545,16 +549,12 @@ def test_plain_table_with_columns_of_your_own(tmp_path: Path, suffix: str) -> No
     ]
     listed = write_table(tmp_path / f"questions{suffix}", about_questions)
     found = plain.read(path, Options(columns=COLUMNS, questions=listed, where={"keep": "yes"}))
-    assert (
-        cells(found)
-        == [
-            ("7", "a", 0, "B", "answered", True),
-            ("7", "b", 0, "(a)" if suffix == "never" else "a", "answered", False),
-            ("8", "a", 0, None, "unparsed", False),
-            ("8", "b", 0, None, "not_run", False),
-        ]
-        or cells(found)[1][3] == "(a)"
-    )
+    assert cells(found) == [
+        ("7", "a", 0, "B", "answered", True),
+        ("7", "b", 0, "A", "answered", False),
+        ("8", "a", 0, None, "unparsed", False),
+        ("8", "b", 0, None, "not_run", False),
+    ]
     assert cells(found, COSTS)[:2] == [(10, 2, 0.01, None), (10, None, None, None)]
     assert found.questions["split"].tolist() == ["validation", "test"]
     assert has(found, "texts: not recorded")
@@ -622,10 +622,10 @@ def test_where_and_questions_must_fit(tmp_path: Path) -> None:
     path = write_table(tmp_path / "x.csv", TABLE)
     with pytest.raises(SkillmoeError, match=r"unknown column of x.csv \(for --where\) 'same'"):
         plain.read(path, Options(columns=COLUMNS, where={"same": "true"}))
-    with pytest.raises(SkillmoeError, match="x.csv has no row where keep is 'maybe'"):
+    with pytest.raises(SkillmoeError, match=r"x.csv has no row where keep is 'maybe'"):
         plain.read(path, Options(columns=COLUMNS, where={"keep": "maybe"}))
     one = {"qid": 7, "gold": "B"}
-    with pytest.raises(SkillmoeError, match="row 3 of x.csv: question '8' is not in q.csv"):
+    with pytest.raises(SkillmoeError, match=r"row 3 of x.csv: question '8' is not in q.csv"):
         plain.read(path, Options(columns=COLUMNS, questions=write_table(tmp_path / "q.csv", [one])))
     with pytest.raises(SkillmoeError, match=r"cannot read r.csv: question '7' occurs twice"):
         plain.read(path, Options(columns=COLUMNS, questions=write_table(tmp_path / "r.csv", [one, one])))

@@ -24,11 +24,9 @@ WIDE = pd.DataFrame({
     "org/a|total_cost": [0.001, 0.002, 0.003],
     "gpt|total_cost": [0.01, 0.02, 0.03],
     "oracle_model_to_route_to": ["org/a", "gpt", "no_model_correct"],
-}).astype({
-    name: object
-    for name in ("sample_id", "prompt", "eval_name", "org/a|model_response", "gpt|model_response")
 })  # fmt: skip
-WIDE["oracle_model_to_route_to"] = WIDE["oracle_model_to_route_to"].astype(object)
+TEXTS = [name for name in WIDE if not pd.api.types.is_numeric_dtype(WIDE[name])]
+WIDE = WIDE.astype(dict.fromkeys(TEXTS, object))  # as pandas 1 and 2 held texts
 WIDE.columns = WIDE.columns.astype(object)
 
 
