@@ -13,7 +13,7 @@ from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.questions.choices import read_choices
 from skillmoe_lib.questions.files import read_file
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 from skillmoe_lib.tables import KINDS, STATUSES
 
 USES = ("columns", "where", "questions", "expert", "repeats")
@@ -24,7 +24,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of the table."""
     for name in options.columns:
         if name not in FIELDS:

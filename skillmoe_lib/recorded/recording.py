@@ -97,6 +97,9 @@ class Options:
     repeats: bool = False
 
 
+AS_IT_IS = Options()
+
+
 @dataclass(frozen=True, eq=False)
 class Recorded:
     """A recording.
@@ -180,11 +183,16 @@ def join(parts: Sequence[Recorded], *, repeats: bool = False) -> Recorded:
     return _settled(questions, answers.drop(columns="part"), list(dict.fromkeys(notes)), repeats=repeats)
 
 
-def write(recorded: Recorded, name: str, provenance: Mapping[str, Any]) -> Path:
-    """Write a recording to `data/recorded/NAME` of the project; returns the folder."""
+def folder_of(name: str) -> Path:
+    """`data/recorded/NAME` of the project."""
     if not _NAME.fullmatch(name):
         raise SkillmoeError(f"the name of a recording must be letters, digits, _, - or .; got {name!r}")
-    folder = project_root() / "data" / "recorded" / name
+    return project_root() / "data" / "recorded" / name
+
+
+def write(recorded: Recorded, name: str, provenance: Mapping[str, Any]) -> Path:
+    """Write a recording to its folder; returns the folder."""
+    folder = folder_of(name)
     note = {**provenance, "missing": recorded.missing}
     tables.write(recorded.questions, folder / "questions.parquet", tables.RECORDED_QUESTIONS, note)
     tables.write(recorded.answers, folder / "answers.parquet", tables.RECORDED, note)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("expert", "repeats")
 _KINDS = {"mcq_accuracy": "choice", "math_metric": "math"}
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of one model, or of a router's choices."""
     rows = []
     for number, row in opening.json_lines(path):
