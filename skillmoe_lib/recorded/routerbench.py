@@ -43,7 +43,7 @@ def from_pickle(path: Path) -> list[dict[str, Any]]:
     """
     import pyarrow
 
-    command = [sys.executable, "-I", unpickle.__file__, str(path.resolve())]
+    command = [sys.executable, "-I", "-B", unpickle.__file__, str(path.resolve())]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and file
             command,

@@ -25,7 +25,7 @@ def test_members_are_read_however_they_are_packed(tmp_path: Path, write) -> None
 
 
 def test_names_in_an_archive_lead_nowhere(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "in" / ".." / "x.zip", {"../../outside.json": "{}", "/abs.json": "{}"})
+    path = zipped(tmp_path / "x.zip", {"../../outside.json": "{}", "/abs.json": "{}"})
     assert len(list(opening.members(path, every))) == 2
     assert [found.name for found in tmp_path.rglob("*")] == ["x.zip"]
 
