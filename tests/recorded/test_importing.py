@@ -41,7 +41,7 @@ FORMATS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "expected"), zip(FILES, FORMATS, strict=True))
+@pytest.mark.parametrize(("name", "expected"), list(zip(FILES, FORMATS, strict=True)))
 def test_the_format_is_recognised_from_the_content(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / name).write_text(FILES[name], encoding="utf-8")
     assert importing.recognised(tmp_path / name) == expected

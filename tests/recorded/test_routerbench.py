@@ -94,8 +94,9 @@ FORBIDDEN = [
 ]
 
 
-@pytest.mark.parametrize(("function", "arguments"), [(f, rest) for f, *rest in FORBIDDEN], ids=str)
-def test_whatever_is_no_part_of_a_table_is_refused_before_it_is_called(function, arguments) -> None:
+@pytest.mark.parametrize("call", FORBIDDEN, ids=lambda call: call[0].__name__)
+def test_whatever_is_no_part_of_a_table_is_refused_before_it_is_called(call) -> None:
+    function, *arguments = call
     for content in (Calls(function, *arguments), WIDE.assign(bad=[Calls(function, *arguments)] * 3)):
         with pytest.raises(pickle.UnpicklingError, match=r"it names [\w.]+, which is not allowed"):
             unpickle.table(pickle.dumps(content, 4))
