@@ -27,8 +27,8 @@ def import_recording(given: argparse.Namespace) -> str:
         f"{len(ran):,} answers"
     ]
     lines += [f"missing: {line}" for line in recorded.missing]
-    for row in recorded.can_answer().itertuples():
-        calls = "needs another recording" if pd.isna(row.new_calls) else f"{row.new_calls:,} new calls"
-        exactly = "exact" if row.exact else f"{row.n_questions:,} questions exact, {calls}"
-        lines.append(f"{row.what}: {exactly}" + (f" ({row.note})" if row.note else ""))
+    for row in recorded.can_answer().to_dict("records"):
+        calls = "needs another recording" if pd.isna(row["new_calls"]) else f"{row['new_calls']:,} new calls"
+        exactly = "exact" if row["exact"] else f"{row['n_questions']:,} questions exact, {calls}"
+        lines.append(f"{row['what']}: {exactly}" + (f" ({row['note']})" if row["note"] else ""))
     return "\n".join(lines)

@@ -105,7 +105,7 @@ def _row(
         if "correct" in (reference.get("tags") or [])
     ]
     golds = [letter for letter, text in letters.items() if text in right] if letters else right
-    completion = next(iter(result.get("completions") or []), {})
+    completion: dict[str, Any] = next(iter(result.get("completions") or []), {})
     compared = request.get("reference_index") is not None  # choices are compared by probability: no text
     text = None if compared else completion.get("text")
     gold = next(iter(golds), None) or None

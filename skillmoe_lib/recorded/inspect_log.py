@@ -51,7 +51,7 @@ def _row(sample: dict[str, Any], task: str, expert: str, metric: str, path: Path
     gold = wording.words(target[0] if isinstance(target, list) and len(target) == 1 else target)
     kind = wording.kind_of(gold, len(choices))
     output = sample.get("output") or {}
-    first = next(iter(output.get("choices") or []), {})
+    first: dict[str, Any] = next(iter(output.get("choices") or []), {})
     usage = output.get("usage") or {}
     reason = wording.finish_reason(first.get("stop_reason"))
     text = output.get("completion") or _content((first.get("message") or {}).get("content"))

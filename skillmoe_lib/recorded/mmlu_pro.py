@@ -7,7 +7,7 @@ nowhere in the text is no answer here.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,13 @@ def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".zip":
-        parts = (
+    parts: Iterable[tuple[str, Any]] = (
+        [("", opening.read_json(path))]
+        if path.suffix != ".zip"
+        else (
             (name, opening.parse(data, path, name[:60])) for name, data in opening.members(path, _holds_rows)
         )
-    else:
-        parts = iter([("", opening.read_json(path))])
+    )
     for name, part in parts:
         if not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):
             raise opening.unreadable(path, f"{name} it must hold a list of objects")

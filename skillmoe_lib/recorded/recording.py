@@ -345,10 +345,10 @@ def _one_version(questions: pd.DataFrame, answers: pd.DataFrame) -> tuple[pd.Dat
     several = questions["question_id"].duplicated(keep=False)
     if not several.any():
         return answers, []
-    known = answers.groupby(["question_id", "version"], as_index=False)["expert"].nunique()
+    known = pd.DataFrame(answers.groupby(["question_id", "version"], as_index=False)["expert"].nunique())
     known = known.sort_values(["expert", "version"], ascending=[False, True])
     kept = answers["version"].isin(known.drop_duplicates("question_id")["version"])
-    lost, every = answers.loc[~kept].groupby("expert").size(), answers.groupby("expert").size()
+    lost, every = answers.loc[~kept].groupby("expert").size(), answers.groupby("expert").size().to_dict()
     for expert, n in lost.items():
         if n > every[expert] / 2:
             raise SkillmoeError(

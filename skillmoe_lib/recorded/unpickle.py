@@ -60,7 +60,7 @@ def table(data: bytes) -> Any:
     frame = Restricted(io.BytesIO(data)).load()
     if type(frame) is not pd.DataFrame:
         raise pickle.UnpicklingError(f"it holds a {type(frame).__name__}, not a table")
-    columns = {}
+    columns: dict[str, Any] = {}
     for place, name in enumerate(frame.columns):
         cells = list(frame.iloc[:, place])
         if all(cell is None or isinstance(cell, int | float) for cell in cells):

@@ -17,7 +17,8 @@ def every(name: str) -> bool:
 
 @pytest.mark.parametrize("write", [zipped, zipped_by_zstandard])
 def test_members_are_read_however_they_are_packed(tmp_path: Path, write) -> None:
-    content = {"a.json": '{"a": 1}', "folder/b.json": "é" * 5000, "empty.json": ""}
+    large = json.dumps(list(range(400_000)))
+    content = {"a.json": '{"a": 1}', "folder/b.json": "é" * 5000, "empty.json": "", "large.json": large}
     path = write(tmp_path / "x.zip", content)
     assert {name: data.decode() for name, data in opening.members(path, every)} == content
     assert opening.names_in(path) == list(content)
