@@ -7,7 +7,7 @@ nowhere in the text is no answer here.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,7 @@ def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    parts: Iterable[tuple[str, Any]] = (
-        [("", opening.read_json(path))]
-        if path.suffix != ".zip"
-        else (
-            (name, opening.parse(data, path, name[:60])) for name, data in opening.members(path, _holds_rows)
-        )
-    )
-    for name, part in parts:
+    for name, part in _parts(path):
         if not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):
             raise opening.unreadable(path, f"{name} it must hold a list of objects")
         for number, entry in enumerate(part, 1):
@@ -50,6 +43,15 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
                     path, f"{name} row {number} needs question_id, question, answer, pred"
                 )
             yield entry
+
+
+def _parts(path: Path) -> Iterator[tuple[str, Any]]:
+    """Name and content of each JSON file: the members of a zip, or the file itself."""
+    if path.suffix != ".zip":
+        yield "", opening.read_json(path)
+        return
+    for name, data in opening.members(path, _holds_rows):
+        yield name, opening.parse(data, path, name[:60])
 
 
 def _holds_rows(name: str) -> bool:
