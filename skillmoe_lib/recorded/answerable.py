@@ -35,7 +35,7 @@ def table(questions: pd.DataFrame, answers: pd.DataFrame, routes: pd.DataFrame |
     asked = ran.drop_duplicates(["question_id", "expert"])
     whole = int((asked.groupby("question_id")["expert"].nunique() == n_experts).sum())
     lacking = n * n_experts - len(asked)
-    lacks = f"{lacking} answers of experts were not run" if lacking else ""
+    lacks = f"{lacking:,} answers of experts were not run" if lacking else ""
     unknown_answers = bool(((ran["status"] == "answered") & ran["answer"].isna()).any())
     votes = _voted(questions, ran, n_experts)
     on_votes = "answers are not recorded" if unknown_answers else lacks
@@ -62,7 +62,7 @@ def table(questions: pd.DataFrame, answers: pd.DataFrame, routes: pd.DataFrame |
         ),
         (
             f"{k} experts and an aggregator", False, every - calls, calls,
-            f"one for each question whose recruits disagree; {every} if the aggregator is asked always",
+            f"one for each question whose recruits disagree; {every:,} if the aggregator is asked always",
         ),
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=_COLUMNS)

@@ -330,7 +330,7 @@ def _filled(questions: pd.DataFrame, answers: pd.DataFrame) -> tuple[pd.DataFram
     if len(lacking):
         n = lacking.groupby("expert", sort=False).size()
         notes.append(
-            f"question sets: {len(n)} of {len(experts)} experts lack some of the {len(ids)} questions; "
+            f"question sets: {len(n)} of {len(experts)} experts lack some of the {len(ids):,} questions; "
             f"kept as not_run ({_counted(n)})"
         )
         rows = lacking.assign(sample=0, status="not_run", correct=False).to_dict("list")

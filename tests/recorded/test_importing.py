@@ -169,10 +169,10 @@ def test_recorded_mmlu_pro_is_read_in_seconds(home: Path) -> None:
         "choices": "options",
     }  # fmt: skip
     options = Options(columns=columns, where={"same_item": "true"}, questions=SHARED / "questions.parquet")
-    started = time.monotonic()
+    started = time.process_time()
     found, folder = importing.import_files([SHARED / "answers.parquet"], "mmlu_pro", options=options)
     table = found.can_answer().set_index("what")
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20  # of this process: the machine may be busy
     assert found.questions["split"].value_counts().to_dict() == {"test": 2094, "validation": 350}
     assert found.answers.groupby("expert").size().to_dict() == dict.fromkeys(
         sorted(set(found.answers["expert"])), 2444
