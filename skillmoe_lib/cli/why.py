@@ -121,7 +121,7 @@ def _note(folder: Path) -> Mapping[str, Any]:
 def questions_of(folder: Path, method: str, *, seed: int = 0) -> str:
     """Every question of a method: its answer, the right answer, and the cost."""
     results = _results(folder, method, seed)
-    asked = _questions(folder)
+    asked = questions_asked(folder)
     n, ran = len(results), results[results["status"] != "not_run"]
     lines = [
         f"{method}, seed {seed}: {int(ran['correct'].sum())} of {len(ran)} right"
@@ -152,7 +152,7 @@ def question_of(folder: Path, method: str, question_id: str, *, seed: int = 0) -
     if question_id not in results.index:
         raise unknown(f"question of {method!r}", question_id, list(results.index)[:10])
     row: Any = results.loc[question_id]
-    question = _questions(folder).get(question_id)
+    question = questions_asked(folder).get(question_id)
     lines = [f"Question {question_id}", ""]
     if question:
         choices = [f"({'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i]}) {text}" for i, text in enumerate(question.choices)]
@@ -200,7 +200,7 @@ def _requests(folder: Path, method: str, question_id: str, seed: int, question: 
     used = tables.read(folder / USED, tables.USED)
     mine = (used["method"] == method) & (used["question_id"] == question_id) & (used["seed"] == seed)
     asked = used[mine]
-    root = _store(folder)
+    root = store_of(folder)
     store = GenerationStore(root)
     columns = ["request_id", "stage", "expert", "source", "revision", "template", "sample", "batch_id"]
     about = store.generations(columns).set_index("request_id")
@@ -229,12 +229,12 @@ def _requests(folder: Path, method: str, question_id: str, seed: int, question: 
             f"{seconds:.3g} s without loads, ended by {generation.finish_reason}",
         ]
         if told["stage"] not in _NO_ANSWER:
-            lines.append(f"    read as: {_reading(question, generation, str(told['template']))}")
+            lines.append(f"    read as: {reading(question, generation, str(told['template']))}")
         lines.append(_indented(generation.text, "    | "))
     return lines
 
 
-def _reading(question: Question | None, generation: Generation, template: str) -> str:
+def reading(question: Question | None, generation: Generation, template: str) -> str:
     """What the extractor finds in a text; a vote if the method counts votes."""
     if question is None:
         return "the question is not on record"
@@ -261,12 +261,13 @@ def _results(folder: Path, method: str, seed: int) -> pd.DataFrame:
     return mine
 
 
-def _questions(folder: Path) -> dict[str, Question]:
+def questions_asked(folder: Path) -> dict[str, Question]:
+    """The questions of a report by id."""
     frame = tables.read(folder / "tables" / "questions.parquet", tables.QUESTIONS)
     return {question.question_id: question for question in as_questions(frame)}
 
 
-def _store(folder: Path) -> Path:
+def store_of(folder: Path) -> Path:
     """The store of a report's generations, from the parameters of the notebook that used it."""
     entry = _note(folder).get("tables/results.parquet", {})
     engine = str(entry.get("engine", "vllm"))

@@ -51,7 +51,9 @@ METHODS: tuple[Method, ...] = (
 #: Computed by `evaluation.results.oracles`.
 ORACLES = (
     Bound("dataset_oracle", "Dataset oracle", "The expert that is most accurate on these test questions."),
-    Bound("instance_oracle", "Instance oracle", "Right if any expert is: no choice of experts can gain more."),
+    Bound(
+        "instance_oracle", "Instance oracle", "Right if any expert is: no choice of experts can gain more."
+    ),
 )
 BOUNDS = tuple(bound.name for bound in ORACLES)
 CONTROLS = tuple(method.name for method in METHODS if method.kind == "control")
