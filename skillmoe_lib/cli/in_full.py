@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from skillmoe_lib import tables
-from skillmoe_lib.cli.why import plain, questions_asked, reading, store_of
+from skillmoe_lib.cli.why import plain, questions_asked, reading
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation.report_folder import store_of
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.seeding import digest
 

@@ -11,10 +11,10 @@ from skillmoe_lib.files import replace_file
 
 #: What is allowed in a notebook's HTML: no script, style, frame, form or event; links and embedded images.
 _TAGS = frozenset(
-    {"a", "abbr", "b", "blockquote", "br", "caption", "code", "col", "colgroup", "dd", "del", "details", "div"}
-    | {"dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "li", "ol", "p", "pre", "s"}
-    | {"small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead"}
-    | {"tr", "ul"}
+    {"a", "abbr", "b", "blockquote", "br", "caption", "code", "col", "colgroup", "dd", "del", "details",
+    "div"} | {"dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "li", "ol", "p", "pre",
+    "s"} | {"small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th",
+    "thead"} | {"tr", "ul"}
 )  # fmt: skip
 
 

@@ -20,12 +20,12 @@ from skillmoe_lib.cli.flow import flow_svg
 from skillmoe_lib.cli.notebook_page import write_notebook
 from skillmoe_lib.cli.page import Table, render, table_of
 from skillmoe_lib.cli.rows import write_rows
-from skillmoe_lib.cli.why import store_of
+from skillmoe_lib.cli.what_if_page import write_what_if
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import formats
 from skillmoe_lib.evaluation.cautions import cautions
 from skillmoe_lib.evaluation.headline import headlines
-from skillmoe_lib.evaluation.report_folder import out_of_date, read_note
+from skillmoe_lib.evaluation.report_folder import out_of_date, read_note, store_of
 from skillmoe_lib.files import replace_file
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
@@ -94,7 +94,10 @@ def write_index(report_dir: Path) -> Path:
         "seeds": _seeds(report_dir, notebooks),
         "notebooks": notebooks,
         "cautions": cautions(report_dir),
-        "what_if": "what_if.html" if (report_dir / "what_if.html").is_file() else "",
+        "what_if": write_what_if(report_dir),
+        "summary_links": [
+            f"summary.{kind}" for kind in ("csv", "html", "tex") if (report_dir / f"summary.{kind}").is_file()
+        ],
         "flow": base64.b64encode(flow_svg().encode("utf-8")).decode(),
     }
     replace_file(report_dir / "index.html", render("index", **values))

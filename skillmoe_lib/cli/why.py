@@ -17,10 +17,10 @@ import pandas as pd
 
 from skillmoe_lib import answers, tables
 from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.evaluation.report_folder import store_of
 from skillmoe_lib.generation import Generation
 from skillmoe_lib.inference import ledger
 from skillmoe_lib.inference.store import GenerationStore
-from skillmoe_lib.paths import project_root
 from skillmoe_lib.questions.benchmark import Question, as_questions
 
 NOTE = "provenance.json"
@@ -200,7 +200,7 @@ def _requests(folder: Path, method: str, question_id: str, seed: int, question: 
     used = tables.read(folder / USED, tables.USED)
     mine = (used["method"] == method) & (used["question_id"] == question_id) & (used["seed"] == seed)
     asked = used[mine]
-    root = store_of(folder)
+    root = _store(folder)
     store = GenerationStore(root)
     columns = ["request_id", "stage", "expert", "source", "revision", "template", "sample", "batch_id"]
     about = store.generations(columns).set_index("request_id")
@@ -267,12 +267,9 @@ def questions_asked(folder: Path) -> dict[str, Question]:
     return {question.question_id: question for question in as_questions(frame)}
 
 
-def store_of(folder: Path) -> Path:
-    """The store of a report's generations, from the parameters of the notebook that used it."""
-    entry = _note(folder).get("tables/results.parquet", {})
-    engine = str(entry.get("engine", "vllm"))
-    kept = str(entry.get("store", "data/generations"))
-    return project_root() / kept / ("vllm" if engine == "replay" else engine)
+def _store(folder: Path) -> Path:
+    _note(folder)  # with its own message if there is none
+    return store_of(folder)
 
 
 def plain(text: str) -> str:

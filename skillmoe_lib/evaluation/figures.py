@@ -4,9 +4,9 @@ Intervals come from `intervals` and are only drawn here. Colours are Okabe and I
 distinguished by colour-blind readers; marker, hatch, fill or a number repeats them. Accuracies and
 differences arrive as fractions and are drawn in percent and points; costs are means for one question. A
 method is named by the column `label` if the frame has one; the row of Symbolic-MoE has a grey band. `groups`
-names the group of methods that are drawn apart, by their name in the column `method`: {"instance_oracle":
-"bounds"}. `column` draws for one column of a paper, 3.3 inches wide. Figures are made without pyplot: there is
-no global state.
+names the group of methods that are drawn apart, by their name in the column `method`:
+{"instance_oracle": "bounds"}. `column` draws for one column of a paper, 3.3 inches wide. Figures are made
+without pyplot: there is no global state.
 """
 
 import io

@@ -132,6 +132,12 @@ class ReportFolder:
         self._noted(_file(name))
         return choice
 
+    def write_data(self, data: Mapping[str, Any], name: str) -> None:
+        """Write the data of a page of the report, as JSON under `tables/`."""
+        file = f"tables/{name}.json"
+        replace_file(self.path / file, json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
+        self._noted(file)
+
     def draw(self, chart: Drawn, data: pd.DataFrame, name: str) -> Drawn:
         """Save a figure with the data that it shows, and return it for display."""
         data = self.named(data)
@@ -226,6 +232,14 @@ def read_note(folder: Path) -> dict[str, Any]:
 def _write_note(folder: Path, note: Mapping[str, Any]) -> None:
     text = json.dumps(note, indent=1, default=str) + "\n"
     replace_file(folder / NOTE, text.encode("utf-8"))
+
+
+def store_of(folder: Path) -> Path:
+    """The store of a report's generations, from the parameters of the notebook that used it."""
+    entry = read_note(folder)["files"].get("tables/results.parquet", {})
+    engine = str(entry.get("engine", "vllm"))
+    kept = str(entry.get("store", "data/generations"))
+    return paths.project_root() / kept / ("vllm" if engine == "replay" else engine)
 
 
 def digest(path: Path) -> str:
