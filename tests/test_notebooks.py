@@ -209,8 +209,8 @@ def test_the_chain_reports_methods_controls_and_bounds(reports: Path) -> None:
     stems = {path.stem for path in (reports / "chain" / "figures").glob("*.png")}
     assert stems == {
         "accuracy", "accuracy_calls", "accuracy_cost", "agreement", "calibration", "calls_tokens",
-        "differences", "equal_cost", "experts_by_family", "gap_closed", "profiles", "recruitment_flow", "schedule", "slots",
-        "statuses",
+        "differences", "equal_cost", "experts_by_family", "gap_closed", "profiles", "recruitment_flow",
+        "schedule", "slots", "statuses",
     }  # fmt: skip
     assert (reports / "chain" / "what_if.html").is_file()
     ratios = table(reports, "chain", "run_time_ratios").set_index("ratio_of")

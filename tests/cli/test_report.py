@@ -110,9 +110,10 @@ def test_the_main_table_has_names_groups_and_what_each_method_is(report: Path) -
         "device s",
     ]  # fmt: skip
     assert [row for row in rows if len(row) == 1] == [
-        ["The paper's method and ours"], ["Baselines"], ["Bounds, which no method can reach by choosing on
-        validation"],
-    ]  # fmt: skip
+        ["The paper's method and ours"],
+        ["Baselines"],
+        ["Bounds, which no method can reach by choosing on validation"],
+    ]
     named = {row[0].partition(" Experts")[0].partition(" Five")[0]: row for row in rows[1:] if len(row) > 1}
     # Calls are means for one question, its keyword calls included; halves are rounded as everywhere.
     assert named["Symbolic-MoE"][1:] == ["63.8", "58.5 to 66.0", "", "", "", "9", "–"]

@@ -57,7 +57,7 @@ def test_a_certain_loss_and_no_certainty() -> None:
 def test_without_self_consistency_the_strongest_baseline_is_taken() -> None:
     (found,) = headlines(differences()[1:], summary())
     assert found.sentence.startswith(
-        "Routing by skill loses 6.4 points [4.0, 9.0] against Majority vote of the recruited at 1.1 times its "
+        "Routing by skill loses 6.4 points [4.0, 9.0] against Majority vote of the recruited at 1.1 times "
     )
     assert "No baseline of this run is more accurate" in found.context
 
