@@ -148,16 +148,19 @@ def agreement(scores: pd.DataFrame, questions: Sequence[Question]) -> pd.DataFra
     to each other's vote.
     """
     keyed = results.answer_groups(scores, questions).drop_duplicates(["question_id", "expert"])
-    answers = keyed.set_index(["question_id", "expert"])["answer"].unstack().astype(object)  # noqa: PD010
-    right = keyed.set_index(["question_id", "expert"])["correct"].unstack()  # noqa: PD010 - text has no mean
+    by_cell = keyed.set_index(["question_id", "expert"])
+    answers = by_cell["answer"].unstack()  # noqa: PD010 - texts have no mean
+    right = by_cell["correct"].astype(float).unstack()  # noqa: PD010
+    given, text = answers.notna(), answers.fillna("")
     rows = []
     for a, b in combinations_with_replacement(answers.columns, 2):
-        both = answers[a].notna() & answers[b].notna()
-        same = both & (answers[a] == answers[b])
-        wrong = both & ~right[a].fillna(False).astype(bool) & ~right[b].fillna(False).astype(bool)
+        both = given[a] & given[b]
+        same = both & (text[a] == text[b])
+        wrong = both & (right[a] == 0) & (right[b] == 0)
         n, n_wrong = int(both.sum()), int(wrong.sum())
-        shares = same.sum() / n if n else np.nan, (same & wrong).sum() / n_wrong if n_wrong else np.nan
-        rows += [(x, y, shares[0], n, shares[1], n_wrong) for x, y in dict.fromkeys([(a, b), (b, a)])]
+        agree = same.sum() / n if n else np.nan
+        alike = (same & wrong).sum() / n_wrong if n_wrong else np.nan
+        rows += [(x, y, agree, n, alike, n_wrong) for x, y in dict.fromkeys([(a, b), (b, a)])]
     return pd.DataFrame(rows, columns=["expert_a", "expert_b", "agreement", "n", "wrong_alike", "n_wrong"])
 
 

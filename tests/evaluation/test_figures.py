@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from skillmoe_lib.errors import SkillmoeError
@@ -276,8 +277,8 @@ def test_the_row_of_symbolic_moe_has_a_band():
 
 def test_the_front_is_ringed():
     (axis,) = figures.accuracy_cost(summary(), groups=GROUPS).axes
-    rings = [c for c in axis.collections if c.get_offsets().shape[0] and len(c.get_sizes())]
-    assert rings[0].get_offsets().tolist() == [[0.1, 50.0], [0.4, 75.0]]
+    (rings,) = [found for found in axis.collections if isinstance(found, PathCollection)]
+    assert rings.get_offsets().tolist() == [[0.1, 50.0], [0.4, 75.0]]
 
 
 def test_equal_cost_names_both_methods():
