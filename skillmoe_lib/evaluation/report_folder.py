@@ -66,12 +66,14 @@ class ReportFolder:
     """
 
     def __init__(self, name: str, /, *, notebook: str, **parameters: Any) -> None:
-        if progress.by_hand() and any((paths.project_root() / "reports" / name / "notebooks").glob("*.ipynb")):
+        made = paths.project_root() / "reports" / name / "notebooks"
+        if progress.by_hand() and any(made.glob("*.ipynb")):
             again = "; start with 01_questions (what is stored is not generated again)"
             raise SkillmoeError(
                 f"reports/{name} was made by `skillmoe run`, and this notebook would overwrite a part of it: "
                 f'name a report of your own in the first cell, such as report = "{name}-mine"'
-                + again * notebook[:2].isdigit()
+                + again
+                * notebook[:2].isdigit()
             )
         self.path = paths.report_folder(name)
         self._about = {"notebook": notebook, **parameters}
