@@ -53,6 +53,38 @@ QUESTIONS = _schema(
     },
     unique=["question_id"],
 )
+#: Questions of a recording (`recorded`): what it does not say is null.
+RECORDED_QUESTIONS = _schema(
+    "recorded questions",
+    {
+        **QUESTIONS.columns,
+        "split": _text(nullable=True, checks=pa.Check.isin(["validation", "test"])),
+        "text": _text(nullable=True, checks=pa.Check.str_length(min_value=1)),
+        "gold": _text(nullable=True, checks=pa.Check.str_length(min_value=1)),
+        "subject": _text(nullable=True),
+    },
+    unique=["question_id"],
+)
+#: Answers of a recording, one row for each question, expert and sample (from 0); what it does not say is
+#: null. An `answer` that is null under the status "answered": only whether it was right is known. `money` is
+#: in dollars. `finish_reason` is "stop", "length", or another word as it was recorded.
+RECORDED = _schema(
+    "recorded",
+    {
+        "question_id": _text(),
+        "expert": _text(),
+        "sample": pa.Column("Int64", checks=pa.Check.ge(0)),
+        "text": _text(nullable=True),
+        "answer": _text(nullable=True),
+        "status": _status(),
+        "correct": pa.Column(bool),
+        "prompt_tokens": pa.Column("Int64", nullable=True, checks=pa.Check.ge(0)),
+        "output_tokens": pa.Column("Int64", nullable=True, checks=pa.Check.ge(0)),
+        "money": pa.Column("Float64", nullable=True, checks=pa.Check.ge(0)),
+        "finish_reason": _text(nullable=True),
+    },
+    unique=["question_id", "expert", "sample"],
+)
 #: Skills of each question: how many of the keyword passes named it; after matching, what was
 #: matched (`matched_from`, null before) and how well (`similarity`, cosine in [-1, 1]).
 SKILLS = _schema(

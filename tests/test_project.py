@@ -227,8 +227,8 @@ GROUND = ("errors", "files", "paths", "seeding", "progress", "presets")
 #: Every room of the library, from the ground up. A module imports from its own room and those before it.
 ROOMS = (
     "ground", "tables", "settings", "generation", "hub", "questions", "experts", "prompts", "answers",
-    "inference", "profiling", "aggregation", "routing", "methods", "evaluation", "pipeline", "studies",
-    "pocket", "cli",
+    "inference", "recorded", "profiling", "aggregation", "routing", "methods", "evaluation", "pipeline",
+    "studies", "pocket", "cli",
 )  # fmt: skip
 
 

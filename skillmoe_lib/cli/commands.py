@@ -64,6 +64,25 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--method", default="", help="list this method's questions")
     sub.add_argument("--question", default="", metavar="ID", help="show one of them in full")
     sub.add_argument("--seed", type=int, default=0, help="default 0")
+    sub = add("import", _import, "read outputs that others recorded into data/recorded/NAME")
+    sub.add_argument("files", nargs="+", type=Path, metavar="FILE", help="docs/recorded.md lists the formats")
+    sub.add_argument("--as", dest="name", required=True, metavar="NAME", help="name of the recording")
+    sub.add_argument("--format", default="", metavar="FORMAT", help="default: recognised from the content")
+    sub.add_argument(
+        "--column", action="extend", nargs="+", default=[], metavar="OURS=YOURS",
+        help="your name of a column, such as question_id=qid",
+    )  # fmt: skip
+    sub.add_argument(
+        "--where", action="extend", nargs="+", default=[], metavar="COLUMN=VALUE",
+        help="only rows of a table with this value",
+    )  # fmt: skip
+    sub.add_argument("--questions", type=Path, metavar="FILE", help="a table of the questions' own columns")
+    sub.add_argument("--expert", default="", help="the model's name, if the file does not say it")
+    sub.add_argument("--metric", default="", help="the score that decides what is right")
+    sub.add_argument("--filter", default="", help="the answer filter of lm-evaluation-harness")
+    sub.add_argument(
+        "--repeats", action="store_true", help="several answers of one expert to one question are repeats"
+    )
     sub = add("pin", _pin, "fill in the revisions that a pool leaves open (needs the hub)")
     sub.add_argument("pool", metavar="POOL")
     sub = add("new", _new, "write a commented pool or benchmark to start from")
@@ -81,14 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     from skillmoe_lib.cli.report import write_index
     from skillmoe_lib.evaluation.cautions import cautions
 
-    given: dict[str, str] = {}
-    for text in options.parameters:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise SkillmoeError(f"a parameter must be given as NAME=VALUE, got {text!r}")
-        if name in given:
-            raise SkillmoeError(f"parameter {name!r} is given twice: {given[name]!r} and {value!r}")
-        given[name] = value
+    given = pairs(options.parameters, "parameter")
     if options.skip:
         given["skip"] = "true"
     jobs = notebooks.make_jobs(notebooks.find_notebooks(options.notebooks), given)
@@ -160,6 +172,13 @@ def _why(options: argparse.Namespace) -> int:
     return 0
 
 
+def _import(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli.recordings import import_recording
+
+    print(import_recording(options))
+    return 0
+
+
 def _pin(options: argparse.Namespace) -> int:
     from skillmoe_lib.hub import pin
 
@@ -173,6 +192,19 @@ def _new(options: argparse.Namespace) -> int:
     for path in write_new(options.kind, options.name):
         print(f"wrote {path}")
     return 0
+
+
+def pairs(given: Sequence[str], what: str) -> dict[str, str]:
+    """NAME=VALUE texts of a command line as a mapping; an error of one line for anything else."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise SkillmoeError(f"a {what} must be given as NAME=VALUE, got {text!r}")
+        if name in found:
+            raise SkillmoeError(f"{what} {name!r} is given twice: {found[name]!r} and {value!r}")
+        found[name] = value
+    return found
 
 
 def _one_line(error: SkillmoeError) -> str:
