@@ -10,13 +10,12 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from skillmoe_lib import paths, tables
+from skillmoe_lib import paths, recorded, tables
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import figures
 from skillmoe_lib.evaluation.intervals import Interval, paired_bootstrap, wilson
@@ -24,7 +23,7 @@ from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.presets import PRESETS
 from skillmoe_lib.routing import tuning
-from skillmoe_lib.studies.outcomes import Bools, Outcomes
+from skillmoe_lib.studies.outcomes import Bools, Outcomes, from_recorded, from_report
 from skillmoe_lib.studies.what_if import METHODS, SEQUENTIAL, WhatIf, tuned_settings, what_if
 
 #: (question_id, expert) -> what the expert wrote, "" if that is not known.
@@ -430,10 +429,35 @@ def _short(text: str, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def texts_of(report: str | Path, store: GenerationStore) -> Texts:
+class Opened(NamedTuple):
+    """The outcomes of a pool, and what its experts wrote (None if no texts are kept)."""
+
+    outcomes: Outcomes
+    texts: Texts | None
+
+
+def opened(report: str, *, store: str, recording: str = "", n_validation: int = 0) -> Opened:
+    """A finished chain report under `reports/`, or a recording (`recorded.load`) in its place.
+
+    `store` is the folder of the report's generations. `n_validation` splits the questions of a recording
+    anew, that many into validation; 0: as recorded.
+    """
+    if not recording:
+        generations = GenerationStore(paths.project_file(store) / "vllm")
+        return Opened(from_report(report, generations), texts_of(report, generations))
+    read = recorded.load(recording)
+    found = from_recorded(read.questions, read.answers, n_validation=n_validation, left_out=read.missing)
+    wrote = read.answers.drop_duplicates(["question_id", "expert"]).set_index(["question_id", "expert"])[
+        "text"
+    ]
+    known = wrote.dropna().to_dict()
+    return Opened(found, lambda question_id, expert: known.get((question_id, expert), ""))
+
+
+def texts_of(report: str, store: GenerationStore) -> Texts:
     """What each expert wrote in answer to each test question of a chain report, read when it is asked for."""
-    folder = Path(report) if Path(report).is_dir() else paths.project_root() / "reports" / str(report)
-    scores = tables.read(folder / "tables" / "scores_test.parquet", tables.SCORES)
+    file = paths.project_root() / "reports" / report / "tables" / "scores_test.parquet"
+    scores = tables.read(file, tables.SCORES)
     ids = scores.drop_duplicates(["question_id", "expert"]).set_index(["question_id", "expert"])["request_id"]
 
     def text(question_id: str, expert: str) -> str:

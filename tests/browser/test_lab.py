@@ -1,0 +1,80 @@
+"""JupyterLab as a person uses it: notebooks are opened, run and used in a real browser."""
+
+import re
+import statistics
+import time
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.timeout(240)
+RUN_S = 120
+#: Errors of JupyterLab's own that say nothing about this project: what it looks for and may not find.
+HARMLESS = re.compile(r"favicon|/api/workspaces|/lsp/status|Failed to load resource.*404", re.IGNORECASE)
+
+
+def opened(lab: Any, watched: Any, path: str) -> Any:
+    """Open a notebook and wait for its kernel."""
+    page = watched.page
+    page.goto(lab.notebook(path))
+    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", state="attached")
+    page.wait_for_selector('[data-status="idle"], .jp-NotebookKernelStatus, [title*="Idle"]', state="attached")
+    return page
+
+
+def run_all(page: Any) -> None:
+    """Run all cells from the menu, and wait until none is waiting."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(
+        """() => {
+            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
+            return prompts.length > 4 && prompts.every(p => /\\[\\d+\\]/.test(p));
+        }""",
+        timeout=1000 * RUN_S,
+    )
+
+
+def red(page: Any) -> list[str]:
+    """Texts of tracebacks and of what was written to stderr."""
+    found = page.locator('[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type*="error"]')
+    return [text for text in found.all_inner_texts() if text.strip()]
+
+
+def serious(errors: list[str]) -> list[str]:
+    return [error for error in errors if not HARMLESS.search(error)]
+
+
+def test_the_explorer_is_redrawn_when_a_control_is_moved(lab: Any, watched: Any) -> None:
+    page = opened(lab, watched, "notebooks/explore.ipynb")
+    run_all(page)
+    assert red(page) == []
+    picture, headline = page.locator("img.skillmoe-picture"), page.locator(".skillmoe-headline")
+    picture.scroll_into_view_if_needed()
+    watched.shot("explore")
+    k = page.get_by_role("slider").first
+    took = []
+    for key in ["ArrowRight"] * 4 + ["ArrowLeft"] * 5:
+        before, said = picture.get_attribute("src"), headline.inner_text()
+        k.focus()
+        start = time.perf_counter()
+        page.keyboard.press(key)
+        page.wait_for_function(
+            "([old, said]) => document.querySelector('img.skillmoe-picture').src !== old"
+            " && document.querySelector('.skillmoe-headline').innerText !== said",
+            arg=[before, said],
+        )
+        took.append(time.perf_counter() - start)
+    print(
+        f"\nexplorer, 2,100 questions x 16 experts: a redraw took {statistics.median(took):.2f} s (median), "
+        f"{max(took):.2f} s (slowest of {len(took)}), from key to picture in the browser"
+    )
+    assert "k = 2" in headline.inner_text()
+    before = picture.get_attribute("src")
+    page.get_by_label("expert-03").click()
+    page.wait_for_function(f"document.querySelector('img.skillmoe-picture').src !== {before!r}")
+    page.locator(".skillmoe-answers").scroll_into_view_if_needed()
+    watched.shot("explore_answers")
+    assert "expert-03" not in page.locator(".skillmoe-who").inner_text()
+    assert statistics.median(took) < 0.5
+    assert serious(watched.errors) == []
