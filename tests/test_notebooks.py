@@ -208,9 +208,11 @@ def test_the_chain_reports_methods_controls_and_bounds(reports: Path) -> None:
     assert set(table(reports, "chain", "differences")["method"]) == methods - {"symbolic_moe"}
     stems = {path.stem for path in (reports / "chain" / "figures").glob("*.png")}
     assert stems == {
-        "accuracy", "accuracy_calls", "accuracy_cost", "calls_tokens", "differences",
-        "experts_by_family", "profiles", "slots", "statuses",
+        "accuracy", "accuracy_calls", "accuracy_cost", "agreement", "calibration", "calls_tokens",
+        "differences", "equal_cost", "experts_by_family", "gap_closed", "profiles", "recruitment_flow",
+        "schedule", "slots", "statuses",
     }  # fmt: skip
+    assert (reports / "chain" / "what_if.html").is_file()
     ratios = table(reports, "chain", "run_time_ratios").set_index("ratio_of")
     assert ratios["n_questions"].to_dict() == {"one by one": 6, "moa": 6}
     families = table(reports, "chain", "experts_by_family")

@@ -1,8 +1,10 @@
-"""`index.html`: a report folder as one page to open, print and keep.
+"""`index.html`: a report folder as one page to open, quote, print and keep.
 
-Self-contained: figures are embedded, nothing is fetched, no script runs. Text written by models stays text:
-Jinja escapes it here, and the HTML of executed notebooks passes through an allow-list (and a content
-security policy) before it is written.
+It opens with one sentence to quote, then what to know before reading the numbers, the flow, results, costs,
+experts, a few questions in full, failures, and what the report was made with. Every accuracy and difference
+links to its rows (`rows`). Self-contained: figures are embedded, nothing is fetched, no script runs. Text
+written by models stays text: Jinja escapes it here, and the HTML of executed notebooks passes through an
+allow-list and a content security policy.
 """
 
 import base64
@@ -11,178 +13,310 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from skillmoe_lib import tables as schemas
+from skillmoe_lib.cli import in_full, layout
 from skillmoe_lib.cli.flow import flow_svg
-from skillmoe_lib.cli.parameters import read_parameters
+from skillmoe_lib.cli.notebook_page import write_notebook
+from skillmoe_lib.cli.page import Table, render, table_of
+from skillmoe_lib.cli.rows import write_rows
+from skillmoe_lib.cli.what_if_page import write_what_if
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation import formats
 from skillmoe_lib.evaluation.cautions import cautions
-from skillmoe_lib.evaluation.report_folder import out_of_date
+from skillmoe_lib.evaluation.headline import headlines
+from skillmoe_lib.evaluation.report_folder import out_of_date, read_note, store_of
 from skillmoe_lib.files import replace_file
+from skillmoe_lib.inference.store import GenerationStore
+from skillmoe_lib.methods import lineup
 
-FIRST_ROWS = 10
-_LONGEST_CELL = 120
 _LARGEST_SVG_BYTES = 1_500_000
-
-#: What is allowed in a notebook's HTML: no script, style, frame, form or event; links and embedded images.
-_TAGS = frozenset(
-    {
-        "a",
-        "abbr",
-        "b",
-        "blockquote",
-        "br",
-        "caption",
-        "code",
-        "col",
-        "colgroup",
-        "dd",
-        "del",
-        "details",
-        "div",
-    }
-    | {"dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "li", "ol", "p", "pre", "s"}
-    | {"small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead"}
-    | {"tr", "ul"}
-)
+_OURS = "symbolic_moe"
+_GROUPS = ("methods", "baselines", "controls", "bounds")
+_GROUP_NAMES = {
+    "methods": "The paper's method and ours",
+    "baselines": "Baselines",
+    "controls": "Controls of routing",
+    "bounds": "Bounds, which no method can reach by choosing on validation",
+}
 
 
-class Table(NamedTuple):
-    """A frame as the page shows it: cells as text; `numeric` columns are aligned right."""
+class Row(NamedTuple):
+    """One method of the main table, as text, with the page of its rows."""
 
-    title: str
+    label: str
+    about: str
+    ours: bool
     href: str
-    columns: Sequence[str]
-    numeric: frozenset[str]
-    rows: Sequence[Sequence[Any]]
-    shown: str
-    outdated: str = ""
+    accuracy: str
+    interval: str
+    strip: Mapping[str, str] | None
+    difference: str
+    verdict: str
+    costs: Sequence[str]
+    not_run: str
 
 
 def write_index(report_dir: Path) -> Path:
-    """Write `index.html` (and the HTML of each executed notebook) from what is in a report folder.
+    """Write `index.html`, the rows of each method and the HTML of each notebook from what a report folder
+    has.
 
-    Shows, if present: `summary.csv`; `figures/*.svg|png` with the caption in `figures/<stem>.txt`;
-    the first rows of `tables/*.csv`; `tables/batches.csv` by engine; `notebooks/*.ipynb` with their
-    parameters. Cautions come first, and every table and figure made from another version of its
-    input says so. A file that cannot be read is named on the page, and the rest is shown.
+    A file that cannot be read is named on the page, and the rest is shown. Tables and figures made from
+    another version of their input say so.
     """
     try:
         outdated = {item.file: item.reason for item in out_of_date(report_dir)}
     except SkillmoeError:  # reported among the cautions
         outdated = {}
-    notebooks = [_notebook(path) for path in sorted(report_dir.glob("notebooks/*.ipynb"))]
-    summary = _summary(report_dir / "summary.csv")
-    figures = [_figure(report_dir, stem) for stem in sorted({p.stem for p in _images(report_dir)})]
-    for figure in figures:
-        reasons = [outdated.get(f"figures/{figure['title_stem']}{kind}") for kind in (".svg", ".png", ".csv")]
-        figure["outdated"] = next(filter(None, reasons), "")
-    tables = [_table(p) for p in sorted(report_dir.glob("tables/*.csv")) if p.name != "batches.csv"]
-    tables = [table._replace(outdated=outdated.get(table.href, "")) for table in tables]
-    summary = summary and summary._replace(outdated=outdated.get("summary.csv", ""))
-    engines = _engines(report_dir / "tables" / "batches.csv")
-    shown = {
-        "Summary": summary,
-        "Figures": figures,
-        "Tables": tables,
-        "Engines": engines,
-        "Notebooks": notebooks,
+    notebooks = [write_notebook(path) for path in sorted(report_dir.glob("notebooks/*.ipynb"))]
+    pages = write_rows(report_dir)
+    summary, differences = (_csv(report_dir / name) for name in ("summary.csv", "tables/differences.csv"))
+    figures, tables = _figures(report_dir, outdated), _tables(report_dir, outdated)
+    parts = [
+        (name, figures.get(name, []), tables.get(name, []))
+        for name in layout.SECTIONS
+        if name in figures or name in tables
+    ]
+    values: dict[str, Any] = {
+        "title": report_dir.name,
+        "finished": max((n["finished"] for n in notebooks), default=""),
+        "headlines": _headlines(differences, summary, pages),
+        "main": _main_table(summary, differences, pages),
+        "torn": _torn(report_dir / "summary.csv", summary),
+        "outdated": outdated.get("summary.csv", ""),
+        "parts": parts,
+        "in_full": [(item, _row_link(pages, item)) for item in in_full.questions_in_full(report_dir)],
+        "rule": in_full.RULE,
+        "failures": _failures(report_dir, pages),
+        "leaks": _leaks(report_dir),
+        "engines": _engines(report_dir / "tables" / "batches.csv"),
+        "made_on": _made_on(report_dir),
+        "seeds": _seeds(report_dir, notebooks),
+        "notebooks": notebooks,
+        "cautions": cautions(report_dir),
+        "what_if": write_what_if(report_dir),
+        "summary_links": [
+            f"summary.{kind}" for kind in ("csv", "html", "tex") if (report_dir / f"summary.{kind}").is_file()
+        ],
+        "flow": base64.b64encode(flow_svg().encode("utf-8")).decode(),
     }
-    page = _render(
-        "index",
-        title=f"Report: {report_dir.name}",
-        finished=max((n["finished"] for n in notebooks), default=""),
-        sections=[name for name, content in shown.items() if content],
-        cautions=cautions(report_dir),
-        flow=base64.b64encode(flow_svg().encode("utf-8")).decode(),
-        strips=summary is not None and "" in summary.columns,
-        **{name.lower(): content for name, content in shown.items()},
-    )
-    replace_file(report_dir / "index.html", page)
+    replace_file(report_dir / "index.html", render("index", **values))
     return report_dir / "index.html"
 
 
-def _render(name: str, **values: Any) -> str:
-    loader = FileSystemLoader(Path(__file__).with_name("templates"))
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(f"{name}.html.jinja").render(zip=zip, **values)
-
-
-def _table(path: Path, n_rows: int = FIRST_ROWS) -> Table:
-    href = path.name if path.name == "summary.csv" else f"tables/{path.name}"
-    title = path.stem.replace("_", " ")
+def _csv(path: Path) -> pd.DataFrame | None:
+    """A CSV as it is; None if it is not there or cannot be read."""
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        return Table(title, href, [], frozenset(), [], f"This file cannot be read ({error}):")
-    numeric = frozenset(
-        str(c) for c in frame.columns[[pd.api.types.is_numeric_dtype(t) for t in frame.dtypes]]
-    )
-    rows = [[_cell(value) for value in row] for row in frame.head(n_rows).itertuples(index=False)]
-    shown = f"The first {n_rows} of {len(frame):,} rows:" if len(frame) > n_rows else f"{len(frame)} row(s):"
-    return Table(title, href, [str(column) for column in frame.columns], numeric, rows, shown)
-
-
-def _cell(value: Any) -> str:
-    if pd.isna(value):
-        return "–"
-    if isinstance(value, bool | str) or not pd.api.types.is_number(value):
-        text = str(value)
-        return text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + " …"
-    number = float(str(value))
-    if number.is_integer() or abs(number) >= 1000:
-        return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.0f}"
-    return f"{number:.1f}" if abs(number) >= 100 else f"{number:.3g}"
-
-
-def _summary(path: Path) -> Table | None:
-    """The summary with its interval as text and as a strip, if it has one."""
-    if not path.is_file():
+        return pd.read_csv(path) if path.is_file() else None
+    except (OSError, ValueError):  # pandas' parser errors are ValueErrors
         return None
-    table = _table(path, n_rows=1000)
-    if not {"accuracy", "low", "high"} <= set(table.columns):
-        return table
-    frame = pd.read_csv(path)
-    columns, rows = [c for c in table.columns if c not in ("low", "high")], []
-    at = columns.index("accuracy") + 1
-    for (_, values), cells in zip(frame[["accuracy", "low", "high"]].iterrows(), table.rows, strict=False):
-        row = [
-            cell for column, cell in zip(table.columns, cells, strict=True) if column not in ("low", "high")
-        ]
-        accuracy, low, high = (100 * float(values[name]) for name in ("accuracy", "low", "high"))
-        if accuracy == accuracy:
-            row[at - 1] = f"{accuracy:.1f}"
-        known = low == low and high == high
-        strip = {"low": f"{low:.2f}", "width": f"{high - low:.2f}", "at": f"{accuracy:.2f}"}
-        row[at:at] = [f"{low:.1f} to {high:.1f}", strip] if known else ["–", ""]
-        rows.append(row)
-    columns[at:at] = ["interval", ""]
-    return table._replace(columns=columns, rows=rows, numeric=table.numeric | {"interval"})
 
 
-def _images(report_dir: Path) -> list[Path]:
-    return [path for path in report_dir.glob("figures/*") if path.suffix in (".png", ".svg")]
+def _torn(path: Path, summary: pd.DataFrame | None) -> bool:
+    return path.is_file() and summary is None
 
 
-def _figure(report_dir: Path, stem: str) -> dict[str, Any]:
-    base = report_dir / "figures" / stem
+def _headlines(
+    differences: pd.DataFrame | None, summary: pd.DataFrame | None, pages: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    if differences is None or summary is None:
+        return []
+    try:
+        found = headlines(differences, summary)
+    except (KeyError, TypeError, ValueError):  # tables of another version
+        return []
+    labels = lineup.labels()
+    return [
+        {
+            "sentence": item.sentence,
+            "context": item.context,
+            "links": [(labels.get(name, name), pages[name]) for name in item.methods if name in pages],
+        }
+        for item in found
+    ]
+
+
+# -- the main table -------------------------------------------------------------------------------
+
+
+def _main_table(
+    summary: pd.DataFrame | None, differences: pd.DataFrame | None, pages: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """One table per benchmark: its title, columns of costs, and groups of rows, most accurate first."""
+    if summary is None or not {"method", "accuracy", "low", "high", "n_questions"} <= set(summary):
+        return []
+    if "benchmark" not in summary:
+        summary = summary.assign(benchmark="")
+    found = []
+    for benchmark, part in summary.groupby("benchmark", sort=False):
+        costs = _costs_per_question(part)
+        compared = _compared(differences, benchmark)
+        groups = {name: list[Row]() for name in _GROUPS}
+        order = part.sort_values("accuracy", ascending=False, kind="stable", na_position="last")
+        for row in order.to_dict("records"):
+            group = lineup.groups().get(str(row["method"]), "methods")
+            groups[group].append(_row(row, costs, compared, pages))
+        n = part["n_questions"].astype(float)
+        n_said = f"{n.max():,.0f}" if n.min() == n.max() else f"{n.min():,.0f} to {n.max():,.0f}"
+        baseline = compared["baseline_name"] if compared else ""
+        found.append(
+            {
+                "title": f"{benchmark}, {n_said} test questions",
+                "baseline": baseline,
+                "costs": list(costs),
+                "groups": [(_GROUP_NAMES[name], rows) for name, rows in groups.items() if rows],
+                "not_run": bool(part.get("n_not_run", pd.Series(0)).sum()),
+            }
+        )
+    return found
+
+
+def _costs_per_question(part: pd.DataFrame) -> dict[str, pd.Series]:
+    """Heading -> cost of one question, by method; keyword calls included."""
+    names = {"calls": "calls", "prompt_tokens": "prompt tokens", "output_tokens": "output tokens"}
+    names["device_seconds"] = "device s"
+    known = part.drop_duplicates("method").set_index("method")
+    found = {}
+    for name, heading in names.items():
+        if name in known:
+            keywords = known.get(f"keyword_{name}", pd.Series(0.0, known.index)).fillna(0.0)
+            found[heading] = (known[name] + keywords) / known["n_questions"]
+    return found
+
+
+def _compared(differences: pd.DataFrame | None, benchmark: Any) -> dict[str, Any]:
+    """Method -> its row of the paired table, and the baseline's label under `baseline_name`."""
+    if differences is None or not {"method", "baseline", "difference", "verdict"} <= set(differences):
+        return {}
+    part = differences[differences["benchmark"] == benchmark] if "benchmark" in differences else differences
+    if part.empty:
+        return {}
+    baseline = str(part["baseline"].iloc[0])
+    rows: dict[str, Any] = {str(row["method"]): row for row in part.to_dict("records")}
+    return {**rows, "baseline_name": lineup.labels().get(baseline, baseline)}
+
+
+def _row(
+    row: Mapping[str, Any],
+    costs: Mapping[str, pd.Series],
+    compared: Mapping[str, Any],
+    pages: Mapping[str, str],
+) -> Row:
+    method = str(row["method"])
+    accuracy, low, high = (float(row[name]) for name in ("accuracy", "low", "high"))
+    known = low == low and high == high
+    strip = {"low": f"{100 * low:.2f}", "width": f"{100 * (high - low):.2f}", "at": f"{100 * accuracy:.2f}"}
+    told: Any = compared.get(method, {})
+    difference, is_bound = told.get("difference"), method in lineup.BOUNDS
+    span = ""
+    if difference is not None and "low" in told:
+        span = f" [{formats.points(told['low'])}, {formats.points(told['high'])}]"
+    return Row(
+        label=str(row.get("label", lineup.labels().get(method, method))),
+        about=lineup.described().get(method, ""),
+        ours=method == _OURS,
+        href=pages.get(method, ""),
+        accuracy=formats.percent(accuracy),
+        interval=f"{formats.percent(low)} to {formats.percent(high)}" if known else formats.MISSING,
+        strip=strip if known else None,
+        difference="" if difference is None else formats.points(difference) + span,
+        verdict=str(told.get("verdict", "")),
+        costs=[formats.MISSING if is_bound else formats.number(cost[method]) for cost in costs.values()],
+        not_run=formats.number(row.get("n_not_run", 0)),
+    )
+
+
+# -- figures and tables ---------------------------------------------------------------------------
+
+
+def _figures(folder: Path, outdated: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """Section -> its figures, in the told order."""
+    stems = {path.stem for path in folder.glob("figures/*") if path.suffix in (".png", ".svg")}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for stem in sorted(stems, key=lambda stem: layout.order(layout.FIGURES, stem)):
+        figure = _figure(folder, stem)
+        reasons = [outdated.get(f"figures/{stem}{kind}") for kind in (".svg", ".png", ".csv")]
+        figure["outdated"] = next(filter(None, reasons), "")
+        found.setdefault(layout.place(layout.FIGURES, stem).section, []).append(figure)
+    return found
+
+
+def _figure(folder: Path, stem: str) -> dict[str, Any]:
+    base, place = folder / "figures" / stem, layout.place(layout.FIGURES, stem)
     files = {suffix: base.with_name(stem + suffix) for suffix in (".svg", ".png", ".csv", ".txt")}
     files = {suffix: path for suffix, path in files.items() if path.is_file()}
     sharp = ".svg" in files and (".png" not in files or files[".svg"].stat().st_size <= _LARGEST_SVG_BYTES)
     data = base64.b64encode(files[".svg" if sharp else ".png"].read_bytes()).decode()
     caption = files[".txt"].read_text(encoding="utf-8", errors="replace").strip() if ".txt" in files else ""
     return {
-        "title": stem.replace("_", " "),
-        "title_stem": stem,
+        "title": place.title,
         "data": f"data:image/{'svg+xml' if sharp else 'png'};base64,{data}",
-        "caption": caption,
+        "caption": caption or place.about,
         "links": [f"figures/{path.name}" for suffix, path in files.items() if suffix != ".txt"],
     }
 
 
-def _engines(path: Path) -> Table | None:
+def _tables(folder: Path, outdated: Mapping[str, str]) -> dict[str, list[Table]]:
+    """Section -> its tables, in the told order."""
+    paths = [path for path in folder.glob("tables/*.csv") if path.stem not in layout.ELSEWHERE]
+    found: dict[str, list[Table]] = {}
+    for path in sorted(paths, key=lambda path: layout.order(layout.TABLES, path.stem)):
+        place = layout.place(layout.TABLES, path.stem)
+        late = outdated.get(f"tables/{path.name}", "")
+        table = table_of(path, folder, title=place.title, about=place.about, outdated=late)
+        found.setdefault(place.section, []).append(table)
+    return found
+
+
+# -- what went wrong, and what it was made with ---------------------------------------------------
+
+
+def _failures(folder: Path, pages: Mapping[str, str]) -> dict[str, Any]:
+    """Methods with answers that could not be read, were cut, did not fit or were not run; and the ledger."""
+    accuracy = _csv(folder / "tables" / "accuracy.csv")
+    kinds = {"n_unparsed": "no answer found", "n_cut": "cut at the limit", "n_overflow": "prompt too long"}
+    kinds["n_not_run"] = "not run"
+    rows = []
+    if accuracy is not None and "method" in accuracy:
+        known = [name for name in kinds if name in accuracy]
+        some = accuracy[accuracy[known].sum(axis=1) > 0] if known else accuracy[:0]
+        for row in some.to_dict("records"):
+            label = str(row.get("label", row["method"]))
+            rows.append(
+                (label, pages.get(str(row["method"]), ""), [formats.number(row[name]) for name in known])
+            )
+        kinds = {name: kinds[name] for name in known}
+    reasons: list[tuple[str, int]] = []
+    try:
+        if (folder / "tables" / "results.parquet").is_file() and (root := store_of(folder)).is_dir():
+            failed = GenerationStore(root).failed()
+            used = _used(folder)
+            told = pd.Series([f.reason for name, f in failed.items() if name in used], dtype=object)
+            reasons = [(formats.text(reason), int(n)) for reason, n in told.value_counts().items()]
+    except (SkillmoeError, OSError, ValueError):
+        reasons = []
+    return {"columns": list(kinds.values()), "rows": rows, "reasons": reasons}
+
+
+def _used(folder: Path) -> set[str]:
+    path = folder / "tables" / "used.parquet"
+    return set(schemas.read(path, schemas.USED)["request_id"]) if path.is_file() else set()
+
+
+def _leaks(folder: Path) -> str:
+    """One sentence on questions that are in both splits; "" if nobody looked."""
+    overlaps = _csv(folder / "tables" / "overlaps.csv")
+    if overlaps is None or "kind" not in overlaps:
+        return ""
+    kinds = overlaps["kind"].astype(str)
+    n_leaks, n_pairs = int(kinds.str.startswith("leak").sum()), len(overlaps)
+    leaks = (
+        f"{n_leaks} pair(s) of one question in both splits" if n_leaks else "No question is in both splits"
+    )
+    return f"{leaks}; {n_pairs - n_leaks} pair(s) within a split are alike."
+
+
+def _engines(path: Path) -> dict[str, Any] | None:
     """Loads, requests and seconds by engine and model, and the versions that ran."""
     columns = ["engine", "model", "devices", "n_requests", "load_s", "generate_s"]
     try:
@@ -195,77 +329,39 @@ def _engines(path: Path) -> Table | None:
     except (OSError, ValueError, KeyError, AttributeError):
         return None
     columns.insert(3, "n_loads")
-    rows = [[_cell(value) for value in row] for row in totals[columns].itertuples(index=False)]
-    shown = f"Versions: {', '.join(sorted(versions))}."
-    return Table("", "tables/batches.csv", columns, frozenset(columns[2:]), rows, shown)
+    readable = formats.for_readers(totals[columns])
+    return {"columns": list(readable), "rows": readable.to_numpy().tolist(), "versions": sorted(versions)}
 
 
-def _notebook(path: Path) -> Mapping[str, Any]:
-    """Title, parameters and state of an executed notebook; its HTML is written next to it."""
-    import nbformat
-
-    source = f"notebooks/{path.name}"
-    entry = {"name": path.stem, "source": source, "href": source, "error": "", "seconds": "–", "finished": ""}
+def _made_on(folder: Path) -> list[tuple[str, str, str]]:
+    """What notebooks ran on: (thing, value, notebooks), one row for each value that occurs."""
     try:
-        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-        body = _notebook_html(notebook, path.stem)
-    except (OSError, ValueError, AttributeError, KeyError, nbformat.ValidationError) as error:
-        return {**entry, "parameters": [], "state": "cannot be read", "error": str(error).partition("\n")[0]}
-    replace_file(path.with_suffix(".html"), body)
-    about = notebook.metadata.get("papermill", {})
-    errors = [c.source.replace("*", "") for c in notebook.cells if "stopped" in c.metadata.get("tags", ())]
-    errors += [
-        _error(o) for cell in notebook.cells for o in cell.get("outputs", ()) if o.output_type == "error"
-    ]
-    ended = about.get("end_time") or ""
-    try:
-        defaults = {name: parameter.default for name, parameter in read_parameters(path).items()}
+        notes = read_note(folder)["made_on"]
     except SkillmoeError:
-        defaults = {}
-    values = {**defaults, **about.get("parameters", {})}
-    return {
-        **entry,
-        "href": f"notebooks/{path.stem}.html",
-        "state": "failed" if about.get("exception") else "done" if ended else "not finished",
-        "error": " ".join(errors[:1]),
-        "seconds": f"{about['duration']:.0f}" if about.get("duration") else "–",
-        "finished": ended[:16].replace("T", " ") + " UTC" if ended else "",
-        "parameters": [f"{name}={value}" for name, value in values.items()],
-    }
+        return []
+    found: dict[tuple[str, str], list[str]] = {}
+    for notebook, about in sorted(notes.items()):
+        for thing, value in dict(about).items():
+            found.setdefault((str(thing), str(value)), []).append(str(notebook))
+    order = {"machine": 0, "system": 1, "python": 2, "code": 3}
+    rows = [(thing, value, names) for (thing, value), names in found.items()]
+    rows.sort(key=lambda row: (order.get(row[0], 9), row[2][0]))
+    everyone = len(notes)
+    return [
+        (thing, value, "" if len(names) == everyone else ", ".join(names)) for thing, value, names in rows
+    ]
 
 
-def _error(output: Any) -> str:
-    own = output.ename == SkillmoeError.__name__
-    return f"{output.evalue if own else f'{output.ename}: {output.evalue}'}."
+def _seeds(folder: Path, notebooks: Sequence[Mapping[str, Any]]) -> str:
+    """The seeds that were run, and those of the steps before."""
+    try:
+        seeds = sorted(set(schemas.read(folder / "tables" / "results.parquet", schemas.RESULTS)["seed"]))
+    except SkillmoeError:
+        seeds = []
+    steps = sorted({f"{n['name']} {n['parameters']['seed']}" for n in notebooks if "seed" in n["parameters"]})
+    ran = f"methods {', '.join(map(str, seeds))}" if seeds else ""
+    return "; ".join(filter(None, [ran, *steps]))
 
 
-def _notebook_html(notebook: Any, title: str) -> str:
-    """An executed notebook as a page without scripts: nbconvert's body through an allow-list."""
-    import bleach
-    from bs4 import BeautifulSoup
-    from nbconvert.exporters import HTMLExporter
-    from pygments.formatters import HtmlFormatter
-    from traitlets.config import Config
-
-    kinds = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="basic", config=Config({"NbConvertBase": {"display_data_priority": kinds}})
-    )
-    soup = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
-    for element in soup.find_all(["script", "style", "noscript", "template", "iframe", "object"]):
-        element.decompose()  # with its content: `strip` would leave the text
-    for image in soup.find_all("img", src=lambda source: not str(source).startswith("data:image/")):
-        image.decompose()  # nothing is fetched
-    body = bleach.clean(
-        str(soup), tags=_TAGS, attributes=_allowed, protocols={"http", "https", "data"}, strip=True
-    )
-    highlighting = HtmlFormatter(style="default").get_style_defs(".highlight")
-    return _render("notebook", title=title, body=body, highlighting=highlighting)
-
-
-def _allowed(tag: str, name: str, value: str) -> bool:
-    if name == "src":
-        return tag == "img" and value.startswith("data:image/")
-    if name == "href":
-        return tag == "a" and value.startswith(("http://", "https://", "#"))
-    return name in ("class", "id", "alt", "title", "colspan", "rowspan", "start")
+def _row_link(pages: Mapping[str, str], item: in_full.InFull) -> str:
+    return f"{pages[_OURS]}#{item.question_id}" if _OURS in pages else ""

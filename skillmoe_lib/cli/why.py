@@ -17,10 +17,10 @@ import pandas as pd
 
 from skillmoe_lib import answers, tables
 from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.evaluation.report_folder import store_of
 from skillmoe_lib.generation import Generation
 from skillmoe_lib.inference import ledger
 from skillmoe_lib.inference.store import GenerationStore
-from skillmoe_lib.paths import project_root
 from skillmoe_lib.questions.benchmark import Question, as_questions
 
 NOTE = "provenance.json"
@@ -121,7 +121,7 @@ def _note(folder: Path) -> Mapping[str, Any]:
 def questions_of(folder: Path, method: str, *, seed: int = 0) -> str:
     """Every question of a method: its answer, the right answer, and the cost."""
     results = _results(folder, method, seed)
-    asked = _questions(folder)
+    asked = questions_asked(folder)
     n, ran = len(results), results[results["status"] != "not_run"]
     lines = [
         f"{method}, seed {seed}: {int(ran['correct'].sum())} of {len(ran)} right"
@@ -152,7 +152,7 @@ def question_of(folder: Path, method: str, question_id: str, *, seed: int = 0) -
     if question_id not in results.index:
         raise unknown(f"question of {method!r}", question_id, list(results.index)[:10])
     row: Any = results.loc[question_id]
-    question = _questions(folder).get(question_id)
+    question = questions_asked(folder).get(question_id)
     lines = [f"Question {question_id}", ""]
     if question:
         choices = [f"({'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i]}) {text}" for i, text in enumerate(question.choices)]
@@ -229,12 +229,12 @@ def _requests(folder: Path, method: str, question_id: str, seed: int, question: 
             f"{seconds:.3g} s without loads, ended by {generation.finish_reason}",
         ]
         if told["stage"] not in _NO_ANSWER:
-            lines.append(f"    read as: {_reading(question, generation, str(told['template']))}")
+            lines.append(f"    read as: {reading(question, generation, str(told['template']))}")
         lines.append(_indented(generation.text, "    | "))
     return lines
 
 
-def _reading(question: Question | None, generation: Generation, template: str) -> str:
+def reading(question: Question | None, generation: Generation, template: str) -> str:
     """What the extractor finds in a text; a vote if the method counts votes."""
     if question is None:
         return "the question is not on record"
@@ -261,17 +261,15 @@ def _results(folder: Path, method: str, seed: int) -> pd.DataFrame:
     return mine
 
 
-def _questions(folder: Path) -> dict[str, Question]:
+def questions_asked(folder: Path) -> dict[str, Question]:
+    """The questions of a report by id."""
     frame = tables.read(folder / "tables" / "questions.parquet", tables.QUESTIONS)
     return {question.question_id: question for question in as_questions(frame)}
 
 
 def _store(folder: Path) -> Path:
-    """The store of a report's generations, from the parameters of the notebook that used it."""
-    entry = _note(folder).get("tables/results.parquet", {})
-    engine = str(entry.get("engine", "vllm"))
-    kept = str(entry.get("store", "data/generations"))
-    return project_root() / kept / ("vllm" if engine == "replay" else engine)
+    _note(folder)  # with its own message if there is none
+    return store_of(folder)
 
 
 def plain(text: str) -> str:

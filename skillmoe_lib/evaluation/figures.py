@@ -3,8 +3,10 @@
 Intervals come from `intervals` and are only drawn here. Colours are Okabe and Ito's (2008), which can be
 distinguished by colour-blind readers; marker, hatch, fill or a number repeats them. Accuracies and
 differences arrive as fractions and are drawn in percent and points; costs are means for one question. A
-method is named by the column `label` if the frame has one. `groups` names the group of methods that are
-drawn apart, by their name in the column `method`: {"instance_oracle": "bounds"}. No pyplot: no global state.
+method is named by the column `label` if the frame has one; the row of Symbolic-MoE has a grey band. `groups`
+names the group of methods that are drawn apart, by their name in the column `method`:
+{"instance_oracle": "bounds"}. `column` draws for one column of a paper, 3.3 inches wide. Figures are made
+without pyplot: there is no global state.
 """
 
 import io
@@ -19,22 +21,32 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Bbox
 
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation.comparisons import front
+from skillmoe_lib.evaluation.formats import number, percent, points
 
-THEME: dict[Any, Any] = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-    "grid.color": "#dddddd", "grid.linewidth": 0.6, "hatch.linewidth": 0.6, "legend.frameon": False,
-    "legend.fontsize": 8, "lines.markersize": 5.5, "svg.hashsalt": "skillmoe", "svg.fonttype": "path",
-}  # fmt: skip
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
 HATCHES = ["", "////", "....", "xxxx", "----"]
+DASHES = ["-", "--", "-.", ":"]
 HALO = withStroke(linewidth=2, foreground="white")
+OURS = "symbolic_moe"  # the method that figures highlight
+COLUMN_IN = 3.3
 Groups = Mapping[str, str] | None
-themed = mpl.rc_context(THEME)  # as a decorator: entered at each call, left after it
+
+
+def theme() -> dict[Any, Any]:
+    """matplotlib's settings for every figure of the project."""
+    return {
+        "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.titlelocation": "left",
+        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
+        "grid.color": "#dddddd", "grid.linewidth": 0.6, "hatch.linewidth": 0.6, "legend.frameon": False,
+        "legend.fontsize": 8, "lines.markersize": 5.5, "svg.hashsalt": "skillmoe", "svg.fonttype": "path",
+    }  # fmt: skip
+
+
+themed = mpl.rc_context(theme())  # as a decorator: entered at each call, left after it
 
 
 class Chart(Figure):
@@ -63,45 +75,83 @@ def save_figure(figure: Figure, data: pd.DataFrame, path_stem: Path) -> list[Pat
 
 
 @themed
-def accuracy_bars(accuracy_table: pd.DataFrame, *, groups: Groups = None, level: float = 0.95) -> Chart:
+def accuracy_bars(
+    accuracy_table: pd.DataFrame, *, groups: Groups = None, level: float = 0.95, column: bool = False
+) -> Chart:
     """Accuracy of each method as dot and interval, sorted (frame of `intervals.accuracy_table`)."""
     frame = need(accuracy_table, ["method", "benchmark"], ["accuracy", "low", "high", "n_questions"])
-    frame["says"] = (100 * frame["accuracy"]).map("{:.1f}".format)
+    frame["says"] = frame["accuracy"].map(percent)
     caption = f"Dot: accuracy. Line: {level:.0%} interval over questions. Sorted by mean accuracy."
-    return _intervals(frame, "accuracy", "accuracy (%)", caption, groups)
+    return _intervals(frame, "accuracy", "accuracy (%)", caption, groups, column)
 
 
 @themed
-def differences(compare_table: pd.DataFrame, *, groups: Groups = None, level: float = 0.95) -> Chart:
+def differences(
+    compare_table: pd.DataFrame, *, groups: Groups = None, level: float = 0.95, column: bool = False
+) -> Chart:
     """Forest plot of each method's paired difference to a reference (frame of `intervals.compare`)."""
     numbers = ["difference", "low", "high", "n_questions", "n_missing"]
     frame = need(compare_table, ["method", "benchmark", "baseline", "verdict"], numbers)
     missing = frame["n_missing"].map(lambda n: f" ({n:.0f} missing)" if n else "")
-    frame["says"] = (100 * frame["difference"]).map("{:+.1f}".format) + missing
+    frame["says"] = frame["difference"].map(points) + missing
     frame["hollow"] = ~frame["verdict"].isin(["better", "worse"])
     caption = f"""Paired by question and seed. Line: {level:.0%} interval over questions. Filled: certainly
         better or worse, by the interval and by the exact test after Holm. Hollow: cannot tell."""
     reference = frame["baseline_label" if "baseline_label" in frame else "baseline"].iloc[0]
     label = f"accuracy minus {reference} (points)"
-    chart = _intervals(frame, "difference", label, caption, groups)
-    for axis in chart.axes:
-        axis.axvline(0, color="black", linewidth=1, zorder=1)
-    return chart
+    return _with_zero(_intervals(frame, "difference", label, caption, groups, column))
+
+
+@themed
+def equal_cost(table: pd.DataFrame, *, cost: str = "device seconds", column: bool = False) -> Chart:
+    """Our methods against the best baseline for the same budget (frame of `comparisons.at_equal_cost`)."""
+    frame = need(table, ["method", "rival"], ["difference", "low", "high", "n_questions"])
+    rival = frame["rival_label" if "rival_label" in frame else "rival"]
+    frame["label"] = pd.Series(labels_of(frame)[name] for name in frame["method"]) + " − " + rival
+    frame["says"] = frame["difference"].map(points)
+    frame["benchmark"] = frame.get("benchmark", "At equal cost")
+    caption = f"""Each method minus the most accurate baseline that takes no more {cost}; paired. Line: 95%
+        interval over questions. The baseline is chosen on these questions, which favours it."""
+    return _with_zero(_intervals(frame, "difference", "points", caption, None, column))
+
+
+@themed
+def gap_closed(table: pd.DataFrame, *, groups: Groups = None, column: bool = False) -> Chart:
+    """The share of the gap from random experts to the oracle that each method closes
+    (frame of `comparisons.gap_closed`)."""
+    frame = need(table, ["method", "benchmark"], ["gap_closed", "low", "high", "n_questions"])
+    frame["says"] = frame["gap_closed"].map(percent)
+    caption = """0: random experts. 100: right wherever any expert is. Line: 95% interval over questions, of
+        both ends too."""
+    return _with_zero(_intervals(frame, "gap_closed", "gap closed (%)", caption, groups, column))
 
 
 @themed
 def accuracy_cost(
-    summary: pd.DataFrame, *, cost: str = "device_seconds", groups: Groups = None, level: float = 0.95
+    summary: pd.DataFrame,
+    *,
+    cost: str = "device_seconds",
+    groups: Groups = None,
+    level: float = 0.95,
+    column: bool = False,
 ) -> Chart:
-    """Accuracy against the column `cost` (per question); a logarithmic axis if costs differ twentyfold."""
+    """Accuracy against the column `cost` (per question), with the Pareto front.
+
+    The axis is logarithmic if costs differ twentyfold. Only methods and baselines can be on the front.
+    """
     frame = need(summary, ["method", "benchmark"], ["accuracy", "low", "high", "n_questions", cost])
     frame = frame.dropna(subset=["accuracy", cost])
-    caption = f"Line: {level:.0%} interval over questions. Grey steps: the best method up to each cost."
-    chart, panels = _panels(frame, (6.4, 4.6), caption)
+    caption = f"""Line: {level:.0%} interval over questions. Grey steps and rings: the Pareto front, methods
+        that nothing cheaper equals."""
+    chart, panels = _panels(frame, (6.4, 4.6) if not column else (COLUMN_IN, 3.4), caption, column=column)
     for [axis], part in panels:
         competing = [_group(method, groups) in ("methods", "baselines") for method in part["method"]]
         free = part[competing].sort_values(cost)
-        axis.step(free[cost], 100 * free["accuracy"].cummax(), where="post", color="#bbbbbb", zorder=1)
+        axis.step(free[cost], 100 * free["accuracy"].cummax(), where="post", color="#aaaaaa", zorder=1)
+        best = free[front(free, cost=cost)]
+        axis.scatter(
+            best[cost], 100 * best["accuracy"], s=95, facecolor="none", edgecolor="#888888", zorder=1
+        )
         for row in pd.concat([free, part.drop(free.index)]).to_dict("records"):
             style = _style(row["method"], groups)
             axis.vlines(row[cost], 100 * row["low"], 100 * row["high"], color=style["color"], linewidth=1)
@@ -110,9 +160,9 @@ def accuracy_cost(
             axis.set_xscale("log")
         axis.margins(x=0.15)
         axis.set(xlabel=f"{cost.replace('_', ' ')} per question", ylabel="accuracy (%)")
-    _legend(chart)
+    _legend(chart, column)
     for [axis], part in panels:
-        _name_points(chart, axis, part, cost)
+        _name_points(chart, axis, part, cost, 5.5 if column else 7.5)
     return chart
 
 
@@ -150,24 +200,58 @@ def loss_curve(curve: pd.DataFrame) -> Chart:
 
 
 @themed
-def learning_curve(frame: pd.DataFrame, *, x: str, diagonal: bool = False, level: float = 0.95) -> Chart:
+def learning_curve(
+    frame: pd.DataFrame, *, x: str, diagonal: bool = False, level: float = 0.95, column: bool = False
+) -> Chart:
     """Accuracy against the column `x`, one line per method; `diagonal`: a reliability plot, x a fraction."""
     frame = need(frame, ["method", "benchmark"], [x, "accuracy", "low", "high", "n_questions"])
     caption = f"Band: {level:.0%} interval over questions." + " Dotted: predicted is observed." * diagonal
-    chart, panels = _panels(frame, (5.6, 3.8), caption)
+    chart, panels = _panels(frame, (COLUMN_IN, 2.8) if column else (5.6, 3.8), caption, column=column)
     labels = labels_of(frame)
-    styles = list(zip(labels, 9 * COLOURS, 9 * MARKERS, strict=False))
     for [axis], shown in panels:
-        for name, colour, marker in styles:
-            part = 100 * shown[shown["method"] == name].set_index(x)[["accuracy", "low", "high"]].sort_index()
-            at = part.index * (100 if diagonal else 1)
-            axis.fill_between(at, part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
-            axis.plot(at, part["accuracy"], color=colour, marker=marker, label=labels[name])
+        values = 100 * shown[["accuracy", "low", "high"]]
+        values["x"] = shown[x] * (100 if diagonal else 1)
+        _lines(axis, values, shown["method"].map(labels), list(labels.values()))
         if diagonal:
             axis.plot([0, 100], [0, 100], ":", color="black")
         axis.set(xlabel=x.replace("_", " ") + " (%)" * diagonal, ylabel="accuracy (%)")
-    _legend(chart)
+    _legend(chart, column)
     return chart
+
+
+@themed
+def curve(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    caption: str = "Band: 95% interval over questions.",
+    column: bool = False,
+) -> Chart:
+    """Any quantity against another: a tidy frame with x, y, low, high and label (one line each).
+
+    `x` and `y` name the axes. Values are drawn as they are: give percent if the axis says percent. `low` and
+    `high` may be null.
+    """
+    frame = need(frame, ["label"], ["x", "y", "low", "high"])
+    chart = blank_chart(COLUMN_IN if column else 6.4, 2.8 if column else 3.9, caption)
+    axis = chart.subplots()
+    values = frame.rename(columns={"y": "accuracy"})[["x", "accuracy", "low", "high"]]
+    _lines(axis, values, frame["label"], list(dict.fromkeys(frame["label"])))
+    axis.set(xlabel=x, ylabel=y)
+    _legend(chart, column)
+    return chart
+
+
+def _lines(axis: Axes, values: pd.DataFrame, names: pd.Series, order: list[str]) -> None:
+    """A line with a band for each name; colour, marker and dash repeat one another."""
+    styles = zip(order, 9 * COLOURS, 9 * MARKERS, 9 * DASHES, strict=False)
+    for name, colour, marker, dash in styles:
+        part = values[(names == name).to_numpy()].sort_values("x")
+        if part.empty:
+            continue
+        axis.fill_between(part["x"], part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
+        axis.plot(part["x"], part["accuracy"], dash, color=colour, marker=marker, label=name)
 
 
 def need(frame: pd.DataFrame, text: list[str], numbers: list[str]) -> pd.DataFrame:
@@ -209,58 +293,83 @@ def _style(method: str, groups: Groups) -> dict[str, Any]:
 def blank_chart(width: float, height: float, caption: str) -> Chart:
     """An empty chart, sizes in inches, with its caption below."""
     chart = Chart(figsize=(width, height), layout="constrained")
-    text = textwrap.fill(" ".join(caption.split()), int(16 * width))
-    chart.supxlabel(text, x=0.01, ha="left", fontsize=7.5, color="#444444")
+    size = 7.5 if width > COLUMN_IN else 6
+    text = textwrap.fill(" ".join(caption.split()), int(120 / size * width))
+    chart.supxlabel(text, x=0.01, ha="left", fontsize=size, color="#444444")
     return chart
 
 
 def _panels(
-    frame: pd.DataFrame, size: tuple[float, float], caption: str, units: int = 1
+    frame: pd.DataFrame, size: tuple[float, float], caption: str, units: int = 1, *, column: bool = False
 ) -> tuple[Chart, Any]:
-    """A chart with the axes and rows of each benchmark: side by side, or a row of `units` axes each."""
+    """A chart with the axes and rows of each benchmark: side by side, or a row of `units` axes each.
+
+    With `column` the whole chart has the width of one column, and the benchmarks stand below one another.
+    """
     parts = [part for _, part in frame.groupby("benchmark", sort=False)]
     if not parts:
         raise SkillmoeError("nothing to draw: no row has a value in every column of this figure")
-    n_columns = units if units > 1 else min(len(parts), 2 if size[0] > 4 else 4)
+    n_columns = units if units > 1 or column else min(len(parts), 2 if size[0] > 4 else 4)
     n_rows = -(-len(parts) * units // n_columns)
-    chart = blank_chart(size[0] * n_columns + 1.5, size[1] * n_rows + 0.8, caption)
+    width = COLUMN_IN if column else size[0] * n_columns + 1.5
+    chart = blank_chart(width, size[1] * n_rows + 0.8, caption)
     free = chart.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axis in free[len(parts) * units :]:
         axis.remove()
     axes = free[: len(parts) * units].reshape(len(parts), units)
     for row, part in zip(axes, parts, strict=True):
         row[0].set_title(f"{part['benchmark'].iloc[0]}, {span(part['n_questions'], ' questions')}")
+        if column:
+            for axis in row:
+                axis.tick_params(labelsize=6.5)
+                axis.xaxis.label.set_fontsize(7)
+                axis.yaxis.label.set_fontsize(7)
+                axis.title.set_fontsize(7)
     return chart, list(zip(axes, parts, strict=True))
 
 
-def _rows(axis: Axes, best: pd.Series, labels: Mapping[str, str], groups: Groups = None) -> dict[str, int]:
+def _rows(
+    axis: Axes, best: pd.Series, labels: Mapping[str, str], groups: Groups = None, size: float = 8.5
+) -> dict[str, int]:
     """One line per method, best first under its group's name (bold); named on the leftmost axes only."""
     names = best.sort_values(ascending=False, kind="stable").index
     kinds = {kind: [m for m in names if _group(m, groups) == kind] for kind in _kinds(groups)}
     lines = [line for kind, members in kinds.items() if members for line in [kind] * bool(groups) + members]
-    axis.set_yticks(range(len(lines)), [labels.get(line, line) for line in lines], fontsize=8.5)
+    axis.set_yticks(range(len(lines)), [labels.get(line, line) for line in lines], fontsize=size)
     axis.set_ylim(len(lines) - 0.4, -0.6)
     for line, text in zip(lines, axis.get_yticklabels(), strict=True):
         text.set_fontweight("bold" if groups and line in kinds else "normal")
+    if OURS in lines:
+        axis.axhspan(lines.index(OURS) - 0.45, lines.index(OURS) + 0.45, color="#e9e9e9", zorder=0)
     first = (spec := axis.get_subplotspec()) is not None and spec.is_first_col()
     axis.tick_params(axis="y", length=0, labelleft=first)
     return {line: y for y, line in enumerate(lines)}
 
 
-def _intervals(frame: pd.DataFrame, value: str, label: str, caption: str, groups: Groups) -> Chart:
+def _intervals(
+    frame: pd.DataFrame, value: str, label: str, caption: str, groups: Groups, column: bool = False
+) -> Chart:
     """Dots with intervals, the column `says` beside them; hollow if the column `hollow` is true."""
     best = frame.groupby("method")[value].mean()
-    chart, panels = _panels(frame, (3.5, 0.23 * (len(best) + len(_kinds(groups))) + 0.4), caption)
+    line, size = (0.17, 6.0) if column else (0.23, 8.5)
+    height = line * (len(best) + len(_kinds(groups))) + 0.4
+    chart, panels = _panels(frame, (3.5, height), caption, column=column)
     for [axis], part in panels:
-        at = _rows(axis, best, labels_of(frame), groups)
+        at = _rows(axis, best, labels_of(frame), groups, size)
         for row in part.to_dict("records"):
             style, y = _style(row["method"], groups), at[row["method"]]
             axis.hlines(y, 100 * row["low"], 100 * row["high"], color=style["color"])
             face = "white" if row.get("hollow") else style["color"]
             axis.plot(100 * row[value], y, markerfacecolor=face, linestyle="", **style)
             says = row["says"] if np.isfinite(row[value]) else "not run"
-            axis.text(1.02, y, says, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+            axis.text(1.02, y, says, transform=axis.get_yaxis_transform(), va="center", fontsize=size - 0.5)
         axis.set(xlabel=label)
+    return chart
+
+
+def _with_zero(chart: Chart) -> Chart:
+    for axis in chart.axes:
+        axis.axvline(0, color="black", linewidth=1, zorder=1)
     return chart
 
 
@@ -277,7 +386,7 @@ def _bars(frame: pd.DataFrame, units: Mapping[str, list[str]], caption: str) -> 
                 style["label"] = name.replace("_", " ") if columns[1:] else None
                 axis.barh(at, values[name], 0.7, left[name], **style)
             for y, total in zip(at, part[columns].sum(axis=1, min_count=1), strict=True):
-                says = f"{total:,.0f}" if total >= 100 else f"{total:.3g}".replace("nan", "not on record")
+                says = number(total) if np.isfinite(total) else "not on record"
                 axis.text(np.nan_to_num(total), y, f" {says}", va="center", fontsize=7.5)
             axis.margins(x=0.2)
             axis.set(xlabel=label)
@@ -286,31 +395,30 @@ def _bars(frame: pd.DataFrame, units: Mapping[str, list[str]], caption: str) -> 
     return chart
 
 
-def _legend(chart: Chart) -> None:
-    """One legend beside all panels, if there is more than one entry."""
+def _legend(chart: Chart, column: bool = False) -> None:
+    """One legend beside all panels (above them in one column), if there is more than one entry."""
     pairs = [pair for axis in chart.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     entries = {label: handle for handle, label in pairs}
     if len(entries) > 1:
-        chart.legend(entries.values(), entries.keys(), loc="outside right upper")
+        where: Any = {"loc": "outside right upper"}
+        if column:
+            where = {"loc": "outside upper left", "ncols": 2, "fontsize": 6}
+        chart.legend(entries.values(), entries.keys(), **where)
 
 
-def _name_points(chart: Chart, axis: Axes, part: pd.DataFrame, cost: str) -> None:
-    """Write each method's label at the nearest free place, with a thin line to its point."""
+def _name_points(chart: Chart, axis: Axes, part: pd.DataFrame, cost: str, size: float) -> None:
+    """Write each method's label beside its point, with a thin line to it, by `adjustText`.
+
+    It is deterministic if it is limited by steps and not by time.
+    """
+    from adjustText import adjust_text
+
     chart.draw_without_rendering()  # fixes the layout, so that points have positions
-    points, px = np.column_stack([part[cost], 100 * part["accuracy"]]), chart.dpi / 72
-    places, inside = axis.transData.transform(points) / px, axis.get_window_extent().get_points() / px
-    taken = [Bbox([place - 4, place + 4]) for place in places]
-    turns = [(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 16, endpoint=False)]
-    ways = np.concatenate([np.multiply(far, turns) for far in (8, 13, 20, 28, 38, 50, 64)])
-    line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-    shown = labels_of(part)
-    for name, point, place in zip(part["method"].map(shown), points, places, strict=True):
-        left, size = ways[:, 0] < 0, np.array([4.4 * len(name), 9])
-        low = place + ways - size * np.column_stack([left, np.full(len(ways), 0.5)])
-        boxes = [Bbox([corner, corner + size]) for corner in low]
-        outside = (low < inside[0]).any(axis=1) | (low + size > inside[1]).any(axis=1)
-        best = int(np.argmin(9 * outside + [box.count_overlaps(taken) for box in boxes]))
-        taken.append(boxes[best])
-        side, arrow = "right" if left[best] else "left", line | {"relpos": (float(left[best]), 0.5)}
-        text = axis.annotate(name, point, ways[best], textcoords="offset points", arrowprops=arrow, ha=side)
-        text.set(fontsize=7.5, va="center", path_effects=[HALO], in_layout=False)
+    axis.autoscale(enable=False)
+    x, y = part[cost].to_numpy(float), 100 * part["accuracy"].to_numpy(float)
+    texts = [
+        axis.text(left, up, name, fontsize=size, path_effects=[HALO], in_layout=False)
+        for left, up, name in zip(x, y, part["method"].map(labels_of(part)), strict=True)
+    ]
+    line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.5, "shrinkB": 3}
+    adjust_text(texts, x=x, y=y, ax=axis, iter_lim=400, time_lim=None, arrowprops=line)

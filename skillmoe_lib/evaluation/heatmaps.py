@@ -1,4 +1,4 @@
-"""Heat maps of the experts: what each is good at, and where each was recruited.
+"""Heat maps of the experts: what each is good at, where each was recruited, and who agrees with whom.
 
 In the theme of `figures`; the number in each cell repeats its colour.
 """
@@ -62,6 +62,33 @@ def accuracy_by_family(table: pd.DataFrame) -> Chart:
     caption = "Accuracy of each expert's single answer, by family; n questions each."
     says = wide.map("{:.0f}".format)
     return _heatmap(wide.set_axis(names), says, "Blues", (0, 100), "accuracy (%)", caption)
+
+
+@themed
+def agreement_matrix(table: pd.DataFrame) -> Chart:
+    """Expert x expert: how often two give the same answer (frame of `comparisons.agreement`), in percent.
+
+    Experts are ordered so that those that agree stand together (average linkage).
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    frame = need(table, ["expert_a", "expert_b"], ["agreement", "n"])
+    wide = frame.pivot_table(index="expert_a", columns="expert_b", values="agreement", dropna=False)
+    if len(wide) > 2:
+        apart = 1 - wide.fillna(0).to_numpy(copy=True)
+        np.fill_diagonal(apart, 0)
+        order = leaves_list(linkage(squareform((apart + apart.T) / 2), "average"))
+        wide = wide.iloc[order, order]
+    cells = 100 * wide
+    off = cells.to_numpy()[~np.eye(len(cells), dtype=bool)]
+    top = float(np.nanmax(off)) if np.isfinite(off).any() else 100.0
+    others = frame.loc[frame["expert_a"] != frame["expert_b"], "n"]
+    caption = f"""Share of the questions that both answered on which their answers are the same
+        ({span(others if len(others) else frame["n"], " questions a pair")}). Who agrees in everything adds
+        nothing to the other's vote."""
+    says = cells.map(lambda share: "" if np.isnan(share) else f"{share:.0f}")
+    return _heatmap(cells, says, "Blues", (0, max(top, 1.0)), "same answer (%)", caption)
 
 
 def _heatmap(

@@ -3,7 +3,11 @@
 Every file that a notebook writes gets an entry in the report's `provenance.json`: its digest, the notebook,
 that notebook's parameters, the version of this library, and the digest of every table that the notebook had
 read before. A table that is rewritten later with other content has another digest, so files made from the
-earlier one are found by comparing digests, not times.
+earlier one are found by comparing digests, not times. It also says on which machine and from which commit
+each notebook ran.
+
+Tables without a schema are written as CSV (fractions and identifiers), and beside it as HTML and LaTeX
+(percent and labels; booktabs).
 """
 
 import hashlib
@@ -19,13 +23,16 @@ from matplotlib.figure import Figure
 
 from skillmoe_lib import paths, progress, tables
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.evaluation import figures
+from skillmoe_lib.evaluation import figures, formats
+from skillmoe_lib.evaluation.machine import made_on
 from skillmoe_lib.files import replace_file
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 
 Drawn = TypeVar("Drawn", bound=Figure)
 NOTE = "provenance.json"
+#: Longer tables are kept as CSV only: nobody typesets them.
+LONGEST_TABLE = 200
 #: Tables with a schema are stored as parquet, all others as CSV.
 SCHEMAS: Mapping[str, Any] = {
     "questions": tables.QUESTIONS,
@@ -80,6 +87,7 @@ class ReportFolder:
         self._inputs: dict[str, str] = {}
         note = read_note(self.path)
         note["left_out"].pop(notebook, None)
+        note["made_on"][notebook] = made_on()
         _write_note(self.path, note)
 
     def read(self, name: str) -> pd.DataFrame:
@@ -101,7 +109,7 @@ class ReportFolder:
         return path
 
     def write(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Write a table (parquet if it has a schema, else CSV) and return it for display.
+        """Write a table (parquet if it has a schema, else CSV, HTML and LaTeX) and return it for display.
 
         Rows of methods get their labels and the preset they were run with.
         """
@@ -109,11 +117,23 @@ class ReportFolder:
         frame = self.named(frame)
         if name in SCHEMAS:
             tables.write(frame, self.path / file, SCHEMAS[name], {**self._about, "inputs": self._inputs})
+            self._noted(file)
         else:
-            text = frame.to_csv(index=False, lineterminator="\n")
-            replace_file(self.path / file, text.encode("utf-8"))
-        self._noted(file)
+            self._noted(*self._write_readable(frame, file))
         return frame
+
+    def _write_readable(self, frame: pd.DataFrame, file: str) -> list[str]:
+        """Write the CSV and, for a table that fits a page, HTML and LaTeX; the names of the files."""
+        texts = {file: frame.to_csv(index=False, lineterminator="\n")}
+        base = file.removesuffix(".csv")
+        if len(frame) <= LONGEST_TABLE and len(frame.columns):
+            texts[f"{base}.html"] = formats.as_html(frame, Path(base).name.replace("_", " "))
+            texts[f"{base}.tex"] = formats.as_latex(frame)
+        else:
+            self._remove(f"{base}.html", f"{base}.tex")
+        for name, text in texts.items():
+            replace_file(self.path / name, text.encode("utf-8"))
+        return list(texts)
 
     def named(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The frame with labels beside names of methods, and with the preset; unchanged without methods."""
@@ -138,6 +158,12 @@ class ReportFolder:
         self._noted(_file(name))
         return choice
 
+    def write_data(self, data: Mapping[str, Any], name: str) -> None:
+        """Write the data of a page of the report, as JSON under `tables/`."""
+        file = f"tables/{name}.json"
+        replace_file(self.path / file, json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
+        self._noted(file)
+
     def draw(self, chart: Drawn, data: pd.DataFrame, name: str) -> Drawn:
         """Save a figure with the data that it shows, and return it for display."""
         data = self.named(data)
@@ -155,10 +181,15 @@ class ReportFolder:
 
     def remove(self, name: str) -> None:
         """Delete the table and the figure of that name, which an earlier run may have left."""
+        base = _file(name).rpartition(".")[0]
+        found = [*self.path.glob(f"{base}.*"), *self.path.glob(f"figures/{name}.*")]
+        self._remove(_file(name), *(path.relative_to(self.path).as_posix() for path in found))
+
+    def _remove(self, *files: str) -> None:
         note = read_note(self.path)
-        for path in (self.path / _file(name), *self.path.glob(f"figures/{name}.*")):
-            path.unlink(missing_ok=True)
-            note["files"].pop(path.relative_to(self.path).as_posix(), None)
+        for file in files:
+            (self.path / file).unlink(missing_ok=True)
+            note["files"].pop(file, None)
         _write_note(self.path, note)
 
     def _noted(self, *files: str) -> None:
@@ -210,12 +241,14 @@ def _reason(
 
 
 def read_note(folder: Path) -> dict[str, Any]:
-    """What `provenance.json` says: "files" (name -> entry) and "left_out" (notebook -> name -> reason)."""
+    """What `provenance.json` says: "files" (name -> entry), "left_out" (notebook -> name -> reason) and
+    "made_on" (notebook -> what `machine.made_on` said)."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        return {"files": dict(note["files"]), "left_out": dict(note["left_out"])}
+        kept = {"files": dict(note["files"]), "left_out": dict(note["left_out"])}
+        return {**kept, "made_on": dict(note.get("made_on", {}))}
     except FileNotFoundError:
-        return {"files": {}, "left_out": {}}
+        return {"files": {}, "left_out": {}, "made_on": {}}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SkillmoeError(
             f"{folder / NOTE} cannot be read ({error}): delete it and run the notebooks again"
@@ -225,6 +258,14 @@ def read_note(folder: Path) -> dict[str, Any]:
 def _write_note(folder: Path, note: Mapping[str, Any]) -> None:
     text = json.dumps(note, indent=1, default=str) + "\n"
     replace_file(folder / NOTE, text.encode("utf-8"))
+
+
+def store_of(folder: Path) -> Path:
+    """The store of a report's generations, from the parameters of the notebook that used it."""
+    entry = read_note(folder)["files"].get("tables/results.parquet", {})
+    engine = str(entry.get("engine", "vllm"))
+    kept = str(entry.get("store", "data/generations"))
+    return paths.project_root() / kept / ("vllm" if engine == "replay" else engine)
 
 
 def digest(path: Path) -> str:

@@ -8,13 +8,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from skillmoe_lib.evaluation import figures, intervals
+from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation import comparisons, diagrams, figures, heatmaps, intervals
 from skillmoe_lib.evaluation.figures import Chart
 from skillmoe_lib.evaluation.report_folder import ReportFolder
 from skillmoe_lib.experts.pool import Pool
 from skillmoe_lib.inference import ledger
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
+from skillmoe_lib.questions import Question
 
 #: Methods that figures draw apart: bounds, which no choice on validation can reach, and controls.
 GROUPS = lineup.groups()
@@ -102,22 +104,89 @@ def not_run(names: Sequence[str], pool: Pool, methods: str) -> dict[str, str]:
 
 
 class Costs(NamedTuple):
-    """Costs per question, and two figures of them."""
+    """Costs per question, two figures of them, and our methods at equal cost (None: nothing to compare)."""
 
     per_question: pd.DataFrame
     accuracy_cost: Chart
     calls_tokens: Chart
+    equal_cost: Chart | None
 
 
-def costs(folder: ReportFolder, summary: pd.DataFrame) -> Costs:
+def costs(folder: ReportFolder, summary: pd.DataFrame, results: pd.DataFrame | None = None) -> Costs:
     """Draw accuracy against device seconds, and calls, tokens and seconds, all for one question.
 
-    Bounds are left out: they cannot be run.
+    Keyword calls are included where they are known. Bounds are left out: they cannot be run. With `results`,
+    `equal_cost.csv` compares our methods with the best baseline that costs no more (one benchmark only).
     """
     table = folder.named(summary[~summary["method"].isin(lineup.BOUNDS)].copy())
-    table[_COSTS] = table[_COSTS].astype(float).div(table["n_questions"], axis=0)
+    for name in _COSTS:
+        keywords = table.get(f"keyword_{name}", pd.Series(0.0, table.index)).astype(float).fillna(0.0)
+        table[name] = (table[name].astype(float) + keywords) / table["n_questions"]
     against = folder.draw(figures.accuracy_cost(table, groups=GROUPS), table, "accuracy_cost")
-    return Costs(table, against, folder.draw(figures.calls_tokens(table), table, "calls_tokens"))
+    tokens = folder.draw(figures.calls_tokens(table), table, "calls_tokens")
+    equal = None
+    if results is not None and len(set(table["benchmark"])) == 1:
+        compared = folder.named(comparisons.at_equal_cost(table, results))
+        if len(compared):
+            folder.write(compared, "equal_cost")
+            equal = folder.draw(figures.equal_cost(compared), compared, "equal_cost")
+        else:
+            folder.remove("equal_cost")
+    return Costs(table, against, tokens, equal)
+
+
+def gap_closed(folder: ReportFolder, results: pd.DataFrame, *, seed: int = 0) -> Chart | None:
+    """Write `gap_closed.csv` and its figure: how much of the gap from random experts to the oracle is closed.
+
+    None, and said in the report, if one of the two was not run or there is no gap.
+    """
+    try:
+        table = comparisons.gap_closed(results, seed=seed)
+    except SkillmoeError as error:
+        folder.remove("gap_closed")
+        folder.leave_out({"gap closed": f"({error})"})
+        return None
+    if table.empty:
+        return None
+    folder.write(table, "gap_closed")
+    return folder.draw(figures.gap_closed(folder.named(table), groups=GROUPS), table, "gap_closed")
+
+
+class Recruiting(NamedTuple):
+    """How skills led to experts, whether these were as accurate as expected (None: no such router was run),
+    and which experts answer alike."""
+
+    flow: Chart
+    calibration: Chart | None
+    agreement: Chart
+
+
+def recruiting(folder: ReportFolder, test: Sequence[Question], *, seed: int = 0) -> Recruiting:
+    """Draw the flow from skills to experts, the calibration of sequential recruiting, and who answers alike.
+
+    From the report's routes, skills and test scores; `test` are the test questions.
+    """
+    routes, skills, scores = (folder.read(name) for name in ("routes", "skills_test", "scores_test"))
+    flow = comparisons.skill_flow(routes, skills)
+    found = comparisons.calibration(routes, scores, seed=seed)
+    alike = comparisons.agreement(scores, test)
+    calibration = None
+    if len(found):
+        found["benchmark"] = test[0].benchmark
+        folder.write(found, "calibration")
+        chart = figures.learning_curve(folder.named(found), x="predicted", diagonal=True)
+        calibration = folder.draw(chart, found, "calibration")
+    return Recruiting(
+        folder.draw(diagrams.recruitment_flow(flow), flow, "recruitment_flow"),
+        calibration,
+        folder.draw(heatmaps.agreement_matrix(alike), alike, "agreement"),
+    )
+
+
+def schedule(folder: ReportFolder) -> Chart:
+    """Draw what ran when, from `batches.csv`."""
+    batches = folder.read("batches")
+    return folder.draw(diagrams.schedule(batches), batches, "schedule")
 
 
 def batches(

@@ -37,6 +37,8 @@ DEBATE = Method(
     "debate",
     "Multi-agent debate",
     "baseline",
+    about="Three copies of the most accurate expert read one another's solutions and answer again; "
+    "majority vote.",
     calls="6",
     citation="Du et al. 2024",
     program=lambda question, team, seed: debate(question, team.best, seed=seed),
@@ -70,6 +72,8 @@ RECONCILE = Method(
     "reconcile",
     "ReConcile",
     "baseline",
+    about="The three most accurate experts discuss for up to two rounds; votes are weighted by "
+    "stated confidence.",
     calls="3 to 9",
     citation="Chen et al. 2024",
     program=lambda question, team, seed: reconcile(question, team.top, seed=seed),
@@ -144,6 +148,7 @@ MOA = Method(
     "moa",
     "Mixture-of-Agents",
     "baseline",
+    about="The three most accurate experts answer in two layers; the aggregator writes the final answer.",
     calls="7",
     citation="Wang et al. 2025",
     program=lambda question, team, seed: moa(question, team.top, team.aggregator, seed=seed),

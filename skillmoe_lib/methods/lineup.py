@@ -49,7 +49,12 @@ METHODS: tuple[Method, ...] = (
     voting.COMMITTEE,
 )
 #: Computed by `evaluation.results.oracles`.
-ORACLES = (Bound("dataset_oracle", "Dataset oracle"), Bound("instance_oracle", "Instance oracle"))
+ORACLES = (
+    Bound("dataset_oracle", "Dataset oracle", "The expert that is most accurate on these test questions."),
+    Bound(
+        "instance_oracle", "Instance oracle", "Right if any expert is: no choice of experts can gain more."
+    ),
+)
 BOUNDS = tuple(bound.name for bound in ORACLES)
 CONTROLS = tuple(method.name for method in METHODS if method.kind == "control")
 #: Methods whose routes have the method's own name.
@@ -235,6 +240,15 @@ def _entries() -> list[Method | Bound]:
 def labels() -> dict[str, str]:
     """Name -> label of every method and bound."""
     return {entry.name: entry.label for entry in _entries()}
+
+
+def described() -> dict[str, str]:
+    """Name -> what it is in one line, with its source, for reports."""
+    sources = {method.name: method.citation for method in METHODS if method.citation}
+    return {
+        entry.name: entry.about + (f" ({sources[entry.name]})" if entry.name in sources else "")
+        for entry in _entries()
+    }
 
 
 def groups() -> dict[str, str]:

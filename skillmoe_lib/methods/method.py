@@ -62,6 +62,8 @@ class Method:
         Name in tables and figures for readers.
     kind
         "method" (the paper's and ours), "baseline", or "control" (of routing).
+    about
+        What it does, in one line for readers of a report.
     calls
         Calls per question, as text; k is the number of slots.
     program
@@ -81,6 +83,7 @@ class Method:
     kind: Kind
     calls: str
     program: Callable[[Question, Team, int], Program]
+    about: str = ""
     citation: str = ""
     route: str = ""
     router: RouterEntry | None = None
@@ -97,4 +100,5 @@ class Bound(NamedTuple):
 
     name: str
     label: str
+    about: str
     kind: Literal["bound"] = "bound"

@@ -54,6 +54,8 @@ SEQUENTIAL = Method(
     "sequential",
     "Sequential recruiting",
     "method",
+    about="Experts are asked one after the other, best on the question's skills first, until the "
+    "answer is sure enough.",
     calls="1 to n",
     program=_program,
     citation="ours; kin to Wald 1945, Dawid and Skene 1979",
@@ -64,6 +66,7 @@ SEQUENTIAL_WITHOUT_SKILLS = Method(
     "sequential_without_skills",
     "Sequential, without skills",
     "control",
+    about="As sequential recruiting, with the same order of experts for every question.",
     calls="1 to n",
     program=_program,
     citation="ours",

@@ -28,6 +28,8 @@ SYMBOLIC_MOE = Method(
     "symbolic_moe",
     "Symbolic-MoE",
     "method",
+    about="Experts recruited by the question's skills answer; an aggregator chosen on validation "
+    "reads their chains and decides.",
     calls="k + 1",
     citation="Chen et al. 2025, arXiv 2503.05641",
     program=lambda question, team, seed: symbolic_moe(question, team.recruited, team.aggregator, seed=seed),

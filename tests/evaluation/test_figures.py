@@ -253,6 +253,80 @@ def test_learning_curve_draws_a_line_a_method():
     assert list(axis.lines[-1].get_xdata()) == [0, 100]
 
 
+def test_curve_draws_a_line_a_label_as_given():
+    rows = [("vote", 10, 50.0, 40.0, 60.0), ("vote", 5, 45.0, None, None), ("top k", 5, 30.0, 20.0, 40.0)]
+    frame = pd.DataFrame(rows, columns=["label", "x", "y", "low", "high"])
+    chart = figures.curve(frame, x="validation questions", y="accuracy (%)")
+    (axis,) = chart.axes
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("validation questions", "accuracy (%)")
+    assert [line.get_xdata().tolist() for line in axis.lines] == [[5, 10], [5]]
+    assert axis.lines[0].get_ydata().tolist() == [45, 50]
+    # Never colour alone.
+    assert axis.lines[0].get_linestyle() != axis.lines[1].get_linestyle()
+    assert axis.lines[0].get_marker() != axis.lines[1].get_marker()
+    assert [text.get_text() for text in chart.legends[0].get_texts()] == ["vote", "top k"]
+
+
+def test_the_row_of_symbolic_moe_has_a_band():
+    (axis,) = figures.accuracy_bars(labelled(accuracy_table())).axes
+    (band,) = axis.patches
+    assert (band.get_y(), band.get_height()) == pytest.approx((0.55, 0.9))  # second of the order
+    assert figures.accuracy_bars(accuracy_table()).axes[0].patches[:] == []
+
+
+def test_the_front_is_ringed():
+    (axis,) = figures.accuracy_cost(summary(), groups=GROUPS).axes
+    rings = [c for c in axis.collections if c.get_offsets().shape[0] and len(c.get_sizes())]
+    assert rings[0].get_offsets().tolist() == [[0.1, 50.0], [0.4, 75.0]]
+
+
+def test_equal_cost_names_both_methods():
+    frame = pd.DataFrame(
+        {"method": ["symbolic_moe", "committee"], "label": ["Symbolic-MoE", "Committee"], "rival": "sc",
+         "rival_label": "Self-Consistency", "difference": [0.155, -0.01], "low": [0.1, -0.05],
+         "high": [0.2, 0.03],
+         "n_questions": 40}
+    )  # fmt: skip
+    (axis,) = figures.equal_cost(frame).axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == ["Symbolic-MoE − Self-Consistency", "Committee − Self-Consistency"]
+    assert texts(axis) == ["+15.5", "-1.0"]
+    assert any(list(line.get_xdata()) == [0, 0] for line in axis.lines)
+
+
+def test_gap_closed_is_in_percent():
+    frame = pd.DataFrame(
+        {"method": ["a", "b"], "benchmark": "toy", "gap_closed": [0.4, -0.1], "n_questions": 40}
+    )
+    (axis,) = figures.gap_closed(
+        frame.assign(low=frame["gap_closed"] - 0.1, high=frame["gap_closed"] + 0.1)
+    ).axes
+    assert texts(axis) == ["40.0", "-10.0"]
+    assert axis.get_xlabel() == "gap closed (%)"
+
+
+COLUMN = {
+    "accuracy": lambda: figures.accuracy_bars(labelled(accuracy_table()), groups=GROUPS, column=True),
+    "differences": lambda: figures.differences(compare_table(), column=True),
+    "cost": lambda: figures.accuracy_cost(summary(), column=True),
+    "curve": lambda: figures.learning_curve(accuracy_table(k=[1, 2, 3, 4, 5]), x="k", column=True),
+}
+
+
+@pytest.mark.parametrize("name", COLUMN)
+def test_one_column_is_wide_enough_to_read(name):
+    """3.3 inches: no text below 5.5 points, and everything inside the figure."""
+    chart = COLUMN[name]()
+    assert chart.get_size_inches()[0] == pytest.approx(3.3)
+    renderer = FigureCanvasAgg(chart).get_renderer()
+    chart.draw(renderer)
+    found = [text for text in chart.findobj(mpl.text.Text) if text.get_text().strip() and text.get_visible()]
+    assert min(text.get_fontsize() for text in found) >= 5.5
+    frame = chart.bbox.padded(1)
+    outside = [text.get_text() for text in found if not frame.contains(*text.get_window_extent(renderer).min)]
+    assert outside == []
+
+
 def test_refuses():
     with pytest.raises(SkillmoeError, match="needs the column 'low'"):
         figures.accuracy_bars(accuracy_table().drop(columns="low"))

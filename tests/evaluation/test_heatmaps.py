@@ -6,7 +6,12 @@ import pandas as pd
 import pytest
 
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.evaluation.heatmaps import accuracy_by_family, profile_heatmap, recruitment
+from skillmoe_lib.evaluation.heatmaps import (
+    accuracy_by_family,
+    agreement_matrix,
+    profile_heatmap,
+    recruitment,
+)
 
 PROFILES = pd.DataFrame(
     [
@@ -71,3 +76,33 @@ def test_accuracy_by_family_puts_each_experts_own_families_together():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["spelling (n = 40)", "sums (n = 40)"]
     assert axis.collections[0].get_array().tolist() == [[100.0, 10.0], [0.0, 90.0]]
     assert [text.get_text() for text in axis.texts] == ["100", "10", "0", "90"]
+
+
+def test_experts_that_agree_stand_together():
+    names = ["ann", "bob", "cid"]
+    shares = {("ann", "cid"): 0.9, ("ann", "bob"): 0.1, ("bob", "cid"): 0.2}
+    rows = [
+        (a, b, 1.0 if a == b else shares[min(a, b), max(a, b)], 40) for a in names for b in names
+    ]  # fmt: skip
+    axis = agreement_matrix(pd.DataFrame(rows, columns=["expert_a", "expert_b", "agreement", "n"])).axes[0]
+    order = [label.get_text() for label in axis.get_yticklabels()]
+    assert order == [label.get_text() for label in axis.get_xticklabels()]
+    assert abs(order.index("ann") - order.index("cid")) == 1
+    assert sorted(text.get_text() for text in axis.texts) == [
+        "10",
+        "10",
+        "100",
+        "100",
+        "100",
+        "20",
+        "20",
+        "90",
+        "90",
+    ]
+    assert axis.collections[0].get_clim() == (0, 90)  # the diagonal says nothing
+
+
+def test_a_pair_without_common_answers_is_grey():
+    rows = [("a", "a", 1.0, 3), ("a", "b", None, 0), ("b", "a", None, 0), ("b", "b", 1.0, 2)]
+    axis = agreement_matrix(pd.DataFrame(rows, columns=["expert_a", "expert_b", "agreement", "n"])).axes[0]
+    assert sorted(text.get_text() for text in axis.texts) == ["100", "100"]
