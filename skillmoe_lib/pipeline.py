@@ -52,7 +52,8 @@ def open_session(
     """
     connected = connect(engine)
     replaying = connected.name == "replay"
-    kept = GenerationStore(paths.project_root() / store / ("vllm" if replaying else connected.name))
+    folder = paths.project_file(store) if replaying else paths.project_root() / store
+    kept = GenerationStore(folder / ("vllm" if replaying else connected.name))
     members = experts.load_pool(pool, locate=connected.name == "vllm")
     members = members.under(find_preset(preset).conventions)
     return Session(as_stored(members, kept) if replaying else members, connected, kept, skip)

@@ -1,8 +1,11 @@
 """A made-up pool of recorded answers, of any size: experts that know some skills and not others."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from skillmoe_lib import tables
 from skillmoe_lib.studies import outcomes
 
 SKILLS = ("spelling", "algebra", "calendar", "geometry", "logic", "sorting", "counting", "bases")
@@ -59,3 +62,24 @@ def pool(n_validation: int = 40, n_test: int = 60, n_experts: int = 4, *, seed: 
     """Their outcomes."""
     asked = questions(n_validation, n_test)
     return outcomes.from_recorded(asked, scores(asked, n_experts, seed=seed))
+
+
+def write_report(project: Path, n_validation: int = 40, n_test: int = 60, n_experts: int = 4) -> None:
+    """`reports/pocket` of a finished chain: those of its tables that `outcomes.from_report` reads."""
+    asked = questions(n_validation, n_test)
+    answers = scores(asked, n_experts)
+    named = asked[["question_id"]].assign(skill=asked["subject"], votes=5, matched_from=asked["subject"])
+    named = named.assign(similarity=1.0)
+    test = set(asked.loc[asked["split"] == "test", "question_id"])
+    parts = {
+        "questions": (asked, tables.QUESTIONS),
+        "skills": (named, tables.SKILLS),
+        "skills_test": (named[named["question_id"].isin(test)], tables.SKILLS),
+        "scores_validation": (answers[~answers["question_id"].isin(test)], tables.SCORES),
+        "scores_test": (answers[answers["question_id"].isin(test)], tables.SCORES),
+    }
+    for name, (frame, schema) in parts.items():
+        columns = [column for column in schema.columns if column in frame]
+        tables.write(
+            frame[columns], project / "reports" / "pocket" / "tables" / f"{name}.parquet", schema, {}
+        )

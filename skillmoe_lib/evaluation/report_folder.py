@@ -76,11 +76,10 @@ class ReportFolder:
         made = paths.project_root() / "reports" / name / "notebooks"
         if progress.by_hand() and any(made.glob("*.ipynb")):
             again = "; start with 01_questions (what is stored is not generated again)"
+            again *= notebook[:2].isdigit()
             raise SkillmoeError(
                 f"reports/{name} was made by `skillmoe run`, and this notebook would overwrite a part of it: "
-                f'name a report of your own in the first cell, such as report = "{name}-mine"'
-                + again
-                * notebook[:2].isdigit()
+                f'name a report of your own in the first cell, such as report = "{name}-mine"{again}'
             )
         self.path = paths.report_folder(name)
         self._about = {"notebook": notebook, **parameters}

@@ -22,8 +22,6 @@ from typing import Any, NamedTuple
 import pytest
 import recordings
 
-from skillmoe_lib import tables
-
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 START_S, PAGE_S = 90, 60
@@ -42,25 +40,6 @@ class Lab(NamedTuple):
         return f"{self.url}/doc/workspaces/{secrets.token_hex(4)}/tree/{path}?token={self.token}&reset"
 
 
-def write_report(project: Path, name: str = "pocket", *, n_test: int = 1680, n_experts: int = 16) -> None:
-    """Tables of a finished chain of 2,100 questions, made up: those that `outcomes.from_report` reads."""
-    asked = recordings.questions(420, n_test)
-    scores = recordings.scores(asked, n_experts)
-    named = asked[["question_id"]].assign(skill=asked["subject"], votes=5, matched_from=asked["subject"])
-    named = named.assign(similarity=1.0)
-    test = set(asked.loc[asked["split"] == "test", "question_id"])
-    parts = {
-        "questions": (asked, tables.QUESTIONS),
-        "skills": (named, tables.SKILLS),
-        "skills_test": (named[named["question_id"].isin(test)], tables.SKILLS),
-        "scores_validation": (scores[~scores["question_id"].isin(test)], tables.SCORES),
-        "scores_test": (scores[scores["question_id"].isin(test)], tables.SCORES),
-    }
-    for table, (frame, schema) in parts.items():
-        columns = [column for column in schema.columns if column in frame]
-        tables.write(frame[columns], project / "reports" / name / "tables" / f"{table}.parquet", schema, {})
-
-
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the notebooks, the data that they need, and a made-up report."""
@@ -68,7 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     leave = shutil.ignore_patterns("generations", "pocket", "recorded", ".ipynb_checkpoints")
     for name in ("notebooks", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=leave)
-    write_report(folder)
+    recordings.write_report(folder, 420, 1680, 16)
     return folder
 
 
@@ -98,7 +77,12 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         "JUPYTER_TOKEN": token,
     }
     environment.pop("MPLBACKEND", None)
-    flags = ["--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    flags = [
+        "--no-browser",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+    ]
     flags += [f"--ServerApp.root_dir={project}", "--ServerApp.allow_root=True"]
     log = (private / "log").open("w", encoding="utf-8")
     command = [sys.executable, "-m", "jupyter", "lab", *flags]

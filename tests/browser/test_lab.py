@@ -18,7 +18,9 @@ def opened(lab: Any, watched: Any, path: str) -> Any:
     page = watched.page
     page.goto(lab.notebook(path))
     page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", state="attached")
-    page.wait_for_selector('[data-status="idle"], .jp-NotebookKernelStatus, [title*="Idle"]', state="attached")
+    page.wait_for_selector(
+        '[data-status="idle"], .jp-NotebookKernelStatus, [title*="Idle"]', state="attached"
+    )
     return page
 
 
@@ -37,7 +39,9 @@ def run_all(page: Any) -> None:
 
 def red(page: Any) -> list[str]:
     """Texts of tracebacks and of what was written to stderr."""
-    found = page.locator('[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type*="error"]')
+    found = page.locator(
+        '[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type*="error"]'
+    )
     return [text for text in found.all_inner_texts() if text.strip()]
 
 

@@ -1,6 +1,6 @@
 """The explorer's panel: what it shows follows its controls, quickly, and texts are never markup.
 
-notebooks/explore.ipynb is executed here too; tests/browser opens it in a real browser.
+tests/test_first_notebooks.py executes notebooks/explore.ipynb; tests/browser opens it in a real browser.
 """
 
 import statistics
