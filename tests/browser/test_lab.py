@@ -30,8 +30,8 @@ def run_all(page: Any) -> None:
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(
         """() => {
-            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
-            return prompts.length > 4 && prompts.every(p => /\\[\\d+\\]/.test(p));
+            const all = document.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
+            return all.length > 4 && [...all].every(p => /\\[\\d+\\]/.test(p.textContent));
         }""",
         timeout=1000 * RUN_S,
     )
