@@ -5,6 +5,7 @@ import statistics
 import time
 from typing import Any
 
+import nbformat
 import pytest
 
 pytestmark = pytest.mark.timeout(240)
@@ -82,3 +83,62 @@ def test_the_explorer_is_redrawn_when_a_control_is_moved(lab: Any, watched: Any)
     assert "expert-03" not in page.locator(".skillmoe-who").inner_text()
     assert statistics.median(took) < 0.5
     assert serious(watched.errors) == []
+
+
+def test_the_quick_start_runs_from_top_to_bottom(lab: Any, watched: Any) -> None:
+    page = opened(lab, watched, "notebooks/quick_start.ipynb")
+    run_all(page)
+    assert red(page) == []
+    figure = page.locator(".jp-RenderedImage img").last
+    figure.scroll_into_view_if_needed()
+    watched.shot("quick_start")
+    assert figure.bounding_box()["width"] > 200
+    assert serious(watched.errors) == []
+
+
+def test_a_notebook_of_the_chain_run_by_hand_says_what_comes_first(lab: Any, watched: Any) -> None:
+    page = opened(lab, watched, "notebooks/chain/06_methods.ipynb")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    error = page.locator('[data-mime-type*="error"]').first
+    error.wait_for(timeout=1000 * RUN_S)
+    watched.shot("run_first")
+    assert error.inner_text().strip().splitlines() == [error.inner_text().strip()]  # no traceback
+    assert "run the notebook 05_recruit first" in error.inner_text()
+
+
+def test_progress_bars_are_wide_and_texts_of_models_stay_texts(project: Any, lab: Any, watched: Any) -> None:
+    write_scratch(project / "notebooks" / "scratch.ipynb")
+    page = opened(lab, watched, "notebooks/scratch.ipynb")
+    run_all(page)
+    assert red(page) == []
+    bar = page.locator(
+        ".widget-hprogress .progress, .jupyter-widget-hprogress .progress, .widget-hprogress"
+    ).first
+    bar.scroll_into_view_if_needed()
+    watched.shot("progress")
+    assert bar.bounding_box()["width"] > 100
+    assert page.locator(".skillmoe-answers img, .skillmoe-headline img").count() == 0
+    assert "<img src=x onerror=alert(1)>" in page.locator(".skillmoe-answers").inner_text()
+    assert serious(watched.errors) == []
+
+
+def write_scratch(path: Any) -> None:
+    """A notebook with a progress bar whose total comes late, and an explorer of texts like markup."""
+    cells = [
+        "from skillmoe_lib import progress\n"
+        "bar = progress.bar(0, 'answers: loading sums')\n"
+        "bar.total = (bar.total or 0) + 40\n"
+        "bar.update(10); bar.refresh()",
+        "import pandas as pd\nfrom skillmoe_lib.studies import explorer, outcomes",
+        "evil = '<img src=x onerror=alert(1)>'\n"
+        "ids = [f'q{i}' for i in range(8)]\n"
+        "asked = pd.DataFrame({'question_id': ids, 'split': ['validation', 'test'] * 4, 'text': evil,\n"
+        "                      'gold': evil, 'subject': evil})",
+        "said = pd.DataFrame([{'question_id': q, 'expert': e, 'answer': evil, 'correct': i % 3 == 0}\n"
+        "                     for i, q in enumerate(ids) for e in ('a' + evil, 'b')])",
+        "explorer.Explorer(outcomes.from_recorded(asked, said), texts=lambda *_: evil).panel",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
