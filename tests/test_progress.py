@@ -94,7 +94,7 @@ def test_bar_in_a_notebook_grows_when_its_total_is_known(monkeypatch: pytest.Mon
     bar.update(10)
     bar.refresh()
     assert (shown.layout.width, shown.max, shown.value) == (None, 40, 10)
-    assert "10/40 request" in bar.container.children[2].value
+    assert "10/40\u2007request" in bar.container.children[2].value
     bar.update(30)
     bar.close()
 

@@ -39,6 +39,8 @@ KINDS = {
     "lost": "wrong, though an expert of the pool was right",
     "split": "the recruited experts disagreed",
 }
+#: A slider's value for "as the preset, or validation, says"; ipywidgets keeps None for "nothing selected".
+UNSET = -1
 N_EARLIER = 30  # settings kept in the picture
 
 
@@ -96,7 +98,7 @@ class Explorer:
             part.add_class(f"skillmoe-{name}")
         self.panel = self._laid_out()
         self.question_id = str(outcomes.ids("test")[0])
-        self.found = what_if(outcomes)
+        self.found: WhatIf
         self.redraw()
         chooses = {"kind": self._first, "number": self._numbered, "id": self._named}
         for member in self.members.values():
@@ -108,7 +110,9 @@ class Explorer:
 
     def settings(self) -> dict[str, Any]:
         """The options of `what_if` that the controls stand for."""
-        value = {name: control.value for name, control in self.controls.items()}
+        value = {
+            name: None if control.value == UNSET else control.value for name, control in self.controls.items()
+        }
         skilled = value["method"] == "majority_vote"
         return {
             "experts": [name for name, member in self.members.items() if member.value],
@@ -211,7 +215,7 @@ def _controls(outcomes: Outcomes) -> dict[str, Any]:
 
     style, lazy = {"description_width": "130px"}, {"continuous_update": False}
     most, labels = len(outcomes.rows("validation")), lineup.labels()
-    sizes = [("all", None), *((f"{n:,}", n) for n in N_VALIDATION if n < most)]
+    sizes = [("all", UNSET), *((f"{n:,}", n) for n in N_VALIDATION if n < most)]
 
     def slider(description: str, options: Sequence[Any]) -> Any:
         return widgets.SelectionSlider(options=options, description=description, style=style, **lazy)
@@ -230,7 +234,7 @@ def _controls(outcomes: Outcomes) -> dict[str, Any]:
         "temperature": slider(
             "temperature", [("preset", None), *((f"{t:g}", t) for t in tuning.GRID["temperature"])]
         ),
-        "threshold": slider("sure enough at", [("chosen", None), *((f"{t:g}", t) for t in THRESHOLDS)]),
+        "threshold": slider("sure enough at", [("chosen", UNSET), *((f"{t:g}", t) for t in THRESHOLDS)]),
         "n_validation": slider("validation questions", sizes),
         "seed": whole("draw (seed)", 0, 0, 9),
         "kind": widgets.Dropdown(
