@@ -40,7 +40,9 @@ ELSEWHERE = {
     "quick_start": "test_first_notebooks.py",
     "explore": "test_first_notebooks.py",
     "audit_extraction": "studies/test_extraction_study.py",
+    "study_pool": "studies/test_pool.py",
     "study_routers": "studies/test_routers.py",
+    "study_skills": "studies/test_skills_study.py",
 }
 TRAINING = "train_expert"
 SUMMARY = {*tables.SUMMARY_COLUMNS, "label", "preset"}

@@ -33,6 +33,11 @@ FIGURES = {
     "agreement": Shown("Experts and recruiting", "Which experts answer alike"),
     "experts_by_family": Shown("Experts and recruiting", "Every expert on every family of questions"),
     "statuses": Shown("Results", "Answers that were not right"),
+    "shapley": Shown("Results", "What each expert is worth (Shapley value)"),
+    "learning_curve": Shown("Results", "How many validation questions are enough"),
+    "budget": Shown("Results", "Accuracy for a budget of calls"),
+    "routers": Shown("Results", "Routers, against the fixed best experts"),
+    "profile_cells": Shown("Experts and recruiting", "Profiles, with what is certain"),
 }
 
 TABLES = {

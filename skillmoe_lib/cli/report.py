@@ -34,7 +34,7 @@ _LARGEST_SVG_BYTES = 1_500_000
 _OURS = "symbolic_moe"
 _GROUPS = ("methods", "baselines", "controls", "bounds")
 _GROUP_NAMES = {
-    "methods": "The paper's method and ours",
+    "methods": "Symbolic-MoE and our own methods",
     "baselines": "Baselines",
     "controls": "Controls of routing",
     "bounds": "Bounds, which no method can reach by choosing on validation",

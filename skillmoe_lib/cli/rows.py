@@ -38,22 +38,19 @@ def write_rows(folder: Path) -> dict[str, str]:
     for number, (name, part) in enumerate(results.groupby("method", sort=False)):
         method = str(name)
         rows = part.drop(columns=["method"]).merge(about, on="question_id", how="left")
-        rows = rows.merge(experts.get(method, _NONE), on=["seed", "question_id"], how="left")
+        if method in experts:
+            rows = rows.merge(experts[method], on=["seed", "question_id"], how="left")
         if method != OURS and len(ours):
             rows = rows.join(ours.rename("symbolic_moe_correct"), on=["seed", "question_id"])
         first = ["seed", "question_id", "subject", "gold", "answer", "status", "correct"]
         order = [column for column in first if column in rows]
         rows = rows[order + [column for column in rows if column not in order]]
-        rows = rows.dropna(axis=1, how="all") if "experts" in rows and rows["experts"].isna().all() else rows
         stem = _file_name(method, number)
         replace_file(folder / FOLDER / f"{stem}.csv", rows.to_csv(index=False, lineterminator="\n"))
         page = _page(labels.get(method, method), described.get(method, ""), stem, rows)
         replace_file(folder / FOLDER / f"{stem}.html", page)
         pages[method] = f"{FOLDER}/{stem}.html"
     return pages
-
-
-_NONE = pd.DataFrame(columns=["seed", "question_id", "experts"])
 
 
 def anchor(question_id: str, seed: int) -> str:

@@ -34,7 +34,8 @@ _P_VALUES = ("p", "p_holm")
 LABELS = {"method": "label", "baseline": "baseline_label", "against": "against_label", "rival": "rival_label"}
 _HEADINGS = {
     "label": "method",
-    "n": "n",
+    "symbolic_moe_correct": "Symbolic-MoE right",
+    "correct": "right",
     "p_holm": "p (Holm)",
     "n_questions": "questions",
     "device_seconds": "device s",

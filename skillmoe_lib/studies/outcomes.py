@@ -266,7 +266,7 @@ def from_recorded(
     if not len(made.rows("test")) or not len(made.rows("validation")):
         counts = made.questions["split"].value_counts().to_dict()
         raise SkillmoeError(
-            f"outcomes need validation and test questions, given {counts or 'none'}: split them (n_validation)"
+            f"outcomes need validation and test questions, given {counts or 'none'}: give n_validation"
         )
     return made
 
@@ -280,6 +280,28 @@ def from_mmlu_pro(data_dir: str | Path, *, experts: Sequence[str] = (), limit: i
     columns = {"category": "subject", "question": "text", "nopt": "n_choices"}
     asked = recorded.questions.rename(columns=columns).assign(benchmark="mmlu_pro", kind="choice")
     return from_recorded(asked, recorded.scores)
+
+
+def opened(
+    data_dir: str = "", *, report: str = "", store: str = "data/generations", experts: str = ""
+) -> Outcomes:
+    """The outcomes that a notebook's parameters name: a folder of recorded MMLU-Pro answers, or a report.
+
+    Parameters
+    ----------
+    report
+        Name of a finished report under `reports/`; "": the recorded answers in `data_dir`.
+    store
+        Folder of the report's generations.
+    experts
+        Names separated by commas; "mid_strength": the twelve recorded models of `studies.routers`; "": all.
+    """
+    names = [name.strip() for name in experts.split(",") if name.strip()]
+    names = list(routers.MID_STRENGTH) if experts == "mid_strength" else names
+    if not report:
+        return from_mmlu_pro(data_dir, experts=names)
+    found = from_report(report, GenerationStore(paths.project_root() / store / "vllm"))
+    return found.subset(names) if names else found
 
 
 def _completed(questions: pd.DataFrame) -> pd.DataFrame:

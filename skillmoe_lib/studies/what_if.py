@@ -7,13 +7,13 @@ Symbolic-MoE's recruits (its aggregator needs texts), "top_k" the fixed best exp
 "sequential" asks one expert after the other until the answer is sure (docs/method.md 5).
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 
 from skillmoe_lib import seeding
 from skillmoe_lib.errors import SkillmoeError, unknown
@@ -26,6 +26,8 @@ from skillmoe_lib.studies.outcomes import COSTS, Bools, Floats, Ints, Outcomes
 
 METHODS = ("majority_vote", "top_k", "random_k", "committee", "sequential", "sequential_without_skills")
 SEQUENTIAL = ("sequential", "sequential_without_skills")
+#: Methods whose answers depend on the seed.
+DRAWN = ("majority_vote", "random_k")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +94,11 @@ def what_if(
     *,
     experts: Collection[str] | None = None,
     method: str = "majority_vote",
-    k: int = 3,
+    k: float = 3,
     preset: str = "skillmoe",
     temperature: float | None = None,
     prior: float | None = None,
+    trim: float | None = None,
     threshold: float | None = None,
     n_validation: int | None = None,
     seed: int = 0,
@@ -111,7 +114,7 @@ def what_if(
         One of `METHODS`.
     k
         Slots. For sequential recruiting the average calls per question that its threshold is chosen for.
-    preset, temperature, prior
+    preset, temperature, prior, trim
         Of the skill router ("majority_vote"). None: the preset's, or the router's default where the preset
         would choose them on validation, which takes seconds: `tuned_settings` does it.
     threshold
@@ -129,28 +132,23 @@ def what_if(
     known = pool if n_validation is None else pool.limited(n_validation, seed=seed)
     if method in SEQUENTIAL:
         route = _asked_in_turn(known, method, budget=k, threshold=threshold)
+    elif k != int(k):
+        raise SkillmoeError(f"k must be a whole number of slots for {method!r}, given {k}")
     else:
-        route = _recruited(known, method, _router(method, k, preset, temperature, prior), seed=seed)
-    rows = known.rows("test")
-    given = np.where(route.chosen >= 0, known.answer[rows[:, None], np.maximum(route.chosen, 0)], -1)
+        router = _router(method, int(k), preset, temperature, prior, trim)
+        route = _recruited(known, method, router, seed=seed)
+    asked, at = route.chosen >= 0, (known.rows("test")[:, None], np.maximum(route.chosen, 0))
+    given = np.where(asked, known.answer[at], -1)
     answer = plurality(given) if route.answer is None else route.answer
-    agreeing = (given == answer[:, None]) & (answer >= 0)[:, None]
-    hit = known.correct[rows[:, None], np.maximum(route.chosen, 0)]
-    correct = (agreeing & hit).any(axis=1)
-    costs = {
-        name: float(
-            np.where(route.chosen >= 0, getattr(known, name)[rows[:, None], np.maximum(route.chosen, 0)], 0.0)
-            .sum(axis=1)
-            .mean()
-        )
-        for name in COSTS
-    }
+    agreeing = (given == answer[:, None]) & (given >= 0)
+    correct = (agreeing & known.correct[at]).any(axis=1)
+    costs = {n: float(np.where(asked, getattr(known, n)[at], 0.0).sum(axis=1).mean()) for n in COSTS}
     return WhatIf(
         method,
         known,
         known.ids("test"),
         wilson(int(correct.sum()), len(correct), level),
-        float((route.chosen >= 0).sum(axis=1).mean()),
+        float(asked.sum(axis=1).mean()),
         costs,
         route.chosen,
         route.relevance,
@@ -173,7 +171,7 @@ def tuned_settings(
 ) -> dict[str, float]:
     """Temperature and prior that the preset chooses on validation (`routing.tuning`); seconds of work."""
     router = preset_router(preset, k=k)
-    skills = _skills(outcomes, "validation")
+    skills = skills_of(outcomes, "validation")
     return tuning.choose_settings(router, skills, outcomes.validation_scores, seed=seed).settings
 
 
@@ -189,24 +187,30 @@ def plurality(given: Ints) -> Ints:
 
 
 class _Route(NamedTuple):
+    """Positions of the experts asked about each test question, and by what they were chosen."""
+
     chosen: Ints
     relevance: Floats
     answer: Ints | None = None
     threshold: float = float("nan")
 
 
-def _router(method: str, k: int, preset: str, temperature: float | None, prior: float | None) -> Any:
+def _router(
+    method: str, k: int, preset: str, temperature: float | None, prior: float | None, trim: float | None
+) -> Any:
     if method == "top_k":
         return GlobalTopK(k)
     if method == "random_k":
         return RandomRouter(k)
     if method == "committee":
         return CommitteeRouter(k)
-    router = preset_router(preset, k=k, temperature=-1.0 if temperature is None else temperature)
-    return router if prior is None else router.set_params(prior=prior)
+    given = {"temperature": temperature, "prior": prior, "trim": trim}
+    settings = {name: value for name, value in given.items() if value is not None}
+    return preset_router(preset, k=k).set_params(**settings)
 
 
-def _skills(pool: Outcomes, split: str) -> pd.DataFrame:
+def skills_of(pool: Outcomes, split: str) -> pd.DataFrame:
+    """The Skills frame of one split."""
     return pool.skills[pool.skills["question_id"].isin(pool.ids(split))]
 
 
@@ -217,7 +221,7 @@ def _recruited(pool: Outcomes, method: str, router: Any, *, seed: int) -> _Route
         vectors = pool.skill_matrix if pool.embeddings is None else pool.embeddings
         fit, asked = vectors.loc[pool.ids("validation")], vectors.loc[ids]
     else:
-        fit, asked = _skills(pool, "validation"), _skills(pool, "test")
+        fit, asked = skills_of(pool, "validation"), skills_of(pool, "test")
     fitted = router.fit(fit, pool.validation_scores)
     routes = fitted.route(asked, seed=seed, question_ids=ids, method=method)
     shown = "suitability" if routes["probability"].isna().all() else "probability"
@@ -226,76 +230,79 @@ def _recruited(pool: Outcomes, method: str, router: Any, *, seed: int) -> _Route
     return _Route(at.reshape(len(ids), -1), relevance.reshape(len(ids), -1))
 
 
+# -- sequential recruiting, all questions at once -------------------------------------------------------
+
+
+class Turns(NamedTuple):
+    """Experts in the order in which they would be asked, shape (n, n_experts), with their expected accuracy,
+    the number of their answer and whether it is right; and m, the number of possible answers, shape (n,)."""
+
+    order: Ints
+    accuracy: Floats
+    given: Ints
+    correct: Bools
+    n_answers: Floats
+
+
+def turns_of(pool: Outcomes, method: str, split: str) -> Turns:
+    """Whom sequential recruiting would ask about the questions of a split, learning from validation."""
+    return _turns(pool, method, pool.rows(split), pool.validation_scores)
+
+
+def _turns(pool: Outcomes, method: str, rows: Ints, scores: pd.DataFrame) -> Turns:
+    ids = pool.questions.index[rows]
+    router = belief.BestBySkill(use_skills=method == "sequential").fit(skills_of(pool, "validation"), scores)
+    named = pool.skills[pool.skills["question_id"].isin(ids)]
+    expected = router.estimates(named, question_ids=ids)[list(pool.experts)].to_numpy()
+    by_name = np.broadcast_to(np.argsort(np.argsort(pool.experts)), expected.shape)
+    order = np.lexsort((by_name, -expected), axis=1)  # a tie goes to the alphabetically first
+    n = pool.questions["n_choices"].to_numpy(float)[rows]
+    at = rows[:, None], order
+    return Turns(
+        order,
+        np.take_along_axis(expected, order, axis=1),
+        pool.answer[at],
+        pool.correct[at],
+        np.where(n > 0, n, belief.open_answers(pool.validation_scores)),
+    )
+
+
 def _asked_in_turn(pool: Outcomes, method: str, *, budget: float, threshold: float | None) -> _Route:
-    """Sequential recruiting, its threshold chosen on held-out validation questions if none is given."""
-    open_answers = belief.open_answers(pool.validation_scores)
-    router = belief.BestBySkill(use_skills=method == "sequential")
     if threshold is None:
-        threshold = _chosen_threshold(pool, router, open_answers, budget=budget)
+        threshold = chosen_threshold(pool, method, budget=budget)
     elif not 0 <= threshold <= 1:
         raise SkillmoeError(f"threshold must be a probability from 0 to 1, given {threshold}")
-    order, accuracy = _order(pool, clone(router), pool.validation_scores, pool.ids("test"))
-    rows = pool.rows("test")
-    path = believed(pool.answer[rows[:, None], order], accuracy, _n_answers(pool, rows, open_answers))
-    stop = path.stop(threshold)
-    asked = np.arange(order.shape[1]) <= stop[:, None]
-    answer = path.answer[np.arange(len(rows)), stop]
-    return _Route(np.where(asked, order, -1), np.where(asked, accuracy, np.nan), answer, threshold)
+    turns = turns_of(pool, method, "test")
+    path = believed(turns.given, turns.accuracy, turns.n_answers, until=threshold)
+    asked = np.arange(turns.order.shape[1]) <= path.stop(threshold)[:, None]
+    chosen, relevance = np.where(asked, turns.order, -1), np.where(asked, turns.accuracy, np.nan)
+    return _Route(chosen, relevance, path.answer[:, -1], threshold)
 
 
-def _order(pool: Outcomes, router: Any, scores: pd.DataFrame, ids: pd.Index) -> tuple[Ints, Floats]:
-    """Experts by their expected accuracy on each question, best first, and these accuracies."""
-    fitted = router.fit(_skills(pool, "validation"), scores)
-    named = pool.skills[pool.skills["question_id"].isin(ids)]
-    expected = fitted.estimates(named, question_ids=ids)[list(pool.experts)].to_numpy()
-    by_name = np.argsort(np.argsort(pool.experts))  # a tie goes to the alphabetically first
-    order = np.lexsort((np.broadcast_to(by_name, expected.shape), -expected), axis=1)
-    return order, np.take_along_axis(expected, order, axis=1)
-
-
-def _n_answers(pool: Outcomes, rows: Ints, open_answers: float) -> Floats:
-    n = pool.questions["n_choices"].to_numpy(float)[rows]
-    return np.asarray(np.where(n > 0, n, open_answers))
-
-
-def _chosen_threshold(
-    pool: Outcomes, router: Any, open_answers: float, *, budget: float, seed: int = 0
-) -> float:
-    """The threshold that `belief.held_out_turns` and `belief.choose_threshold` choose, from whole paths."""
+def chosen_threshold(pool: Outcomes, method: str, *, budget: float, seed: int = 0) -> float:
+    """What `belief.held_out_turns`, `try_thresholds` and `choose_threshold` choose, from whole paths."""
     rows, scores = pool.rows("validation"), pool.validation_scores
-    if len(rows) < 2:
+    ids = pool.questions.index[rows]
+    fold = np.array([seeding.stable_seed("fold", seed, str(name)) % 5 for name in ids])
+    if len(set(fold)) < 2:
         raise SkillmoeError(f"choosing a threshold takes at least 2 validation questions, given {len(rows)}")
-    fold = np.array([seeding.stable_seed("fold", seed, str(name)) % 5 for name in pool.ids("validation")])
-    calls, hits = [], []
-    for part in np.unique(fold):
-        held = rows[fold == part]
-        ids = pool.questions.index[held]
-        rest = scores[~scores["question_id"].isin(ids)]
-        order, accuracy = _order(pool, clone(router), rest, ids)
-        given = pool.answer[held[:, None], order]
-        path = believed(given, accuracy, _n_answers(pool, held, open_answers))
-        right = np.where(pool.correct[held[:, None], order], given, -2)
-        for threshold in belief.THRESHOLDS:
-            stop = path.stop(threshold)
-            calls.append(stop + 1)
-            answer = path.answer[np.arange(len(held)), stop]
-            hits.append((right == answer[:, None]).any(axis=1))
-    folds = len(np.unique(fold))
-    n_t = len(belief.THRESHOLDS)
-    rows_of = [range(t, folds * n_t, n_t) for t in range(n_t)]
-    tried = pd.DataFrame(
-        [
-            belief.Threshold(
-                t,
-                float(np.concatenate([calls[i] for i in at]).mean()),
-                float(np.concatenate([hits[i] for i in at]).mean()),
-                len(rows),
-            )
-            for t, at in zip(belief.THRESHOLDS, rows_of, strict=True)
-        ],
-        columns=list(belief.Threshold._fields),
-    )
-    return belief.choose_threshold(tried, budget=budget).threshold
+    parts = []
+    for held in (fold == part for part in np.unique(fold)):
+        rest = scores[~scores["question_id"].isin(ids[held])]
+        parts.append(_turns(pool, method, rows[held], rest))
+    paths = [(turns, believed(turns.given, turns.accuracy, turns.n_answers)) for turns in parts]
+    tried = []
+    for threshold in belief.THRESHOLDS:
+        stops = [path.stop(threshold) for _, path in paths]
+        ends = [path.answer[np.arange(len(at)), at] for (_, path), at in zip(paths, stops, strict=True)]
+        right = [
+            ((turns.given == end[:, None]) & turns.correct).any(axis=1)
+            for (turns, _), end in zip(paths, ends, strict=True)
+        ]
+        calls, hits = np.concatenate(stops) + 1, np.concatenate(right)
+        tried.append(belief.Threshold(threshold, float(calls.mean()), float(hits.mean()), len(rows)))
+    frame = pd.DataFrame(tried, columns=list(belief.Threshold._fields))
+    return belief.choose_threshold(frame, budget=budget).threshold
 
 
 class Path(NamedTuple):
@@ -311,7 +318,7 @@ class Path(NamedTuple):
         return np.asarray(reached.argmax(axis=1))
 
 
-def believed(given: Ints, accuracy: Floats, n_answers: Floats) -> Path:
+def believed(given: Ints, accuracy: Floats, n_answers: Floats, *, until: float = math.inf) -> Path:
     """`belief.Belief` of every question at once, after each of the answers given in turn.
 
     Parameters
@@ -320,6 +327,8 @@ def believed(given: Ints, accuracy: Floats, n_answers: Floats) -> Path:
         Numbers of the answers (-1: none) and the accuracies of their authors, shape (n, turns).
     n_answers
         m of each question, shape (n,).
+    until
+        Questions whose belief reaches this stay as they are.
     """
     n, turns = given.shape
     width = int(given.max(initial=0)) + 1
@@ -327,18 +336,18 @@ def believed(given: Ints, accuracy: Floats, n_answers: Floats) -> Path:
     a = np.clip(accuracy, belief.LEAST, belief.MOST)
     weight = np.log(a) - np.log((1 - a) / (n_answers - 1)[:, None])
     answer, probability = np.full((n, turns), -1), np.zeros((n, turns))
+    going = np.arange(n)
     for turn in range(turns):
-        at = np.flatnonzero(given[:, turn] >= 0)
+        at = going[given[going, turn] >= 0]
         number = given[at, turn]
         score[at, number] += weight[at, turn]
         first[at, number] = np.minimum(first[at, number], turn)
-        named = first < turns
-        top = np.where(named, score, -np.inf).max(axis=1)
-        some = np.flatnonzero(named.any(axis=1))
-        s, seen, peak = score[some], named[some], top[some, None]
-        best = np.where(seen & (s == peak), first[some], turns)
-        answer[some, turn] = best.argmin(axis=1)
-        total = np.where(seen, np.exp(s - peak), 0.0).sum(axis=1)
-        others = np.maximum(0.0, n_answers[some] - seen.sum(axis=1)) * np.exp(-peak[:, 0])
-        probability[some, turn] = 1 / (total + others)
+        named, s = first[at] < turns, score[at]
+        peak = np.where(named, s, -np.inf).max(axis=1, keepdims=True)
+        earliest = np.where(named & (s == peak), first[at], turns).argmin(axis=1)
+        total = np.where(named, np.exp(s - peak), 0.0).sum(axis=1)
+        others = np.maximum(0.0, n_answers[at] - named.sum(axis=1)) * np.exp(-peak[:, 0])
+        answer[at, turn:] = earliest[:, None]
+        probability[at, turn:] = (1 / (total + others))[:, None]
+        going = going[probability[going, turn] < until - 1e-9]
     return Path(answer, probability)

@@ -110,7 +110,7 @@ def test_the_main_table_has_names_groups_and_what_each_method_is(report: Path) -
         "device s",
     ]  # fmt: skip
     assert [row for row in rows if len(row) == 1] == [
-        ["The paper's method and ours"],
+        ["Symbolic-MoE and our own methods"],
         ["Baselines"],
         ["Bounds, which no method can reach by choosing on validation"],
     ]

@@ -67,7 +67,7 @@ def test_readers_see_labels_percent_and_words() -> None:
     shown = formats.for_readers(FRAME)
     assert list(shown) == ["method", "accuracy (%)", "low (%)", "questions", "device s", "p (Holm)", "sure"]
     assert shown.iloc[0].tolist() == ["Symbolic-MoE", "63.8", "60.0", "640", "12.3", "<0.001", "yes"]
-    assert shown.iloc[1].tolist()[1:] == ["–", "–", "0", "1,235", "0.5"[:3] + "00", "no"]
+    assert shown.iloc[1].tolist()[1:] == ["–", "–", "0", "1,235", "0.500", "no"]
     assert formats.is_numeric(FRAME) == [False, True, True, True, True, True, False]
 
 

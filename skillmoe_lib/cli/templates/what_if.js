@@ -179,7 +179,7 @@ function show(data) {
     find("took").textContent = "computed in " + Math.round(performance.now() - began) + " ms";
     const gained = difference(now, first);
     find("accuracy").textContent = percent(now.accuracy) + "% [" + percent(now.low) + ", " + percent(now.high) + "]";
-    find("difference").textContent = points(gained.d) + " points [" + points(gained.low) + ", " + points(gained.high) +
+    find("difference").textContent = !gained.onlyA && !gained.onlyB ? "the same questions right" : points(gained.d) + " points [" + points(gained.low) + ", " + points(gained.high) +
       "]: " + gained.onlyA + " questions won, " + gained.onlyB + " lost";
     find("calls").textContent = amount(now.calls);
     find("costs").textContent = Object.entries(now.costs).map(([name, value]) =>
@@ -246,7 +246,7 @@ function show(data) {
       const right = given >= 0 && data.correct[i].includes(given);
       row.append(make("td", data.experts[expert], "name"), make("td", percent(why), "number"),
         make("td", String(data.score[i][expert]), "number"), make("td", String(data.n[i][expert]), "number"),
-        make("td", given < 0 ? "no answer" : data.said[i][given]), make("td", right ? "right" : "wrong"),
+        make("td", given < 0 ? "no answer" : data.said[i][given]), make("td", given < 0 ? "–" : right ? "right" : "wrong"),
         make("td", !asked.includes(expert) ? "not asked" : given >= 0 && given === now.answer[i] ? "won" : "asked"));
       return row;
     }));
