@@ -4,9 +4,10 @@ The folders in the order of the flow; each imports only those before it:
 
 `questions` and `experts` -> `answers` -> `inference` (grouped batches, store of generations) ->
 `profiling` (skills and profiles) -> `aggregation` -> `routing` -> `methods` (programs) -> `evaluation`
-(results, intervals, figures). `pipeline` has each step as notebooks call it; `studies` examine the
-whole pipeline. At the base, `tables` has the schema of each table and `settings` reads YAML files. The names
-below are loaded when they are first used; `docs/architecture.md` says which file to open to change what.
+(results, intervals, figures). `recorded` reads outputs that others recorded. `pipeline` has each step as
+notebooks call it; `studies` examine the whole pipeline. At the base, `tables` has the schema of each table
+and `settings` reads YAML files. The names below are loaded when they are first used; `docs/architecture.md`
+says which file to open to change what.
 """
 
 from importlib import import_module

@@ -38,7 +38,7 @@ def table(questions: pd.DataFrame, answers: pd.DataFrame, routes: pd.DataFrame |
     lacks = f"{lacking} answers of experts were not run" if lacking else ""
     unknown_answers = bool(((ran["status"] == "answered") & ran["answer"].isna()).any())
     votes = _voted(questions, ran, n_experts)
-    on_votes = "not for answers that are not recorded" if unknown_answers else lacks
+    on_votes = "answers are not recorded" if unknown_answers else lacks
     samples = int(ran.groupby(["question_id", "expert"]).size().min()) if len(ran) else 0
     subjects, validation = questions["subject"].notna().all(), (questions["split"] == "validation").any()
     on_routing = "" if validation else "on a validation split that you choose yourself"

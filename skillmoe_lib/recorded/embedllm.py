@@ -7,13 +7,13 @@ from pathlib import Path
 
 from skillmoe_lib.questions.files import read_file
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("repeats",)
 COLUMNS = {"prompt_id", "label", "prompt", "model_name"}
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of all models of the table."""
     table = read_file(path)
     if missing := COLUMNS - table[0].keys():

@@ -12,7 +12,7 @@ from typing import Any
 
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("expert", "metric", "repeats")
 #: Scores that say whether one answer is right, in the order in which they are looked for.
@@ -24,7 +24,7 @@ _STATE, _STATS = "scenario_state.json", "per_instance_stats.json"
 Stats = dict[tuple[str, int], dict[str, float]]
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of one run: its folder, or the scenario_state.json in it. Trials are repeats."""
     folder = path if path.is_dir() else path.parent
     state, listed = opening.read_json(folder / _STATE), opening.read_json(folder / _STATS)

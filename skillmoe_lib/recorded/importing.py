@@ -5,7 +5,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from skillmoe_lib.recorded import (
     routerarena,
     routerbench,
 )
-from skillmoe_lib.recorded.recording import Options, Recorded, join, write
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, folder_of, join, write
 
 
 class Reader(NamedTuple):
@@ -51,7 +51,7 @@ FORMATS = {
 _HEAD = 2**20
 
 
-def recognised(path: Path, options: Options = Options()) -> str:  # noqa: B008 - frozen
+def recognised(path: Path, options: Options = AS_IT_IS) -> str:
     """The format of a file, from what is in it.
 
     Raises
@@ -75,7 +75,7 @@ def recognised(path: Path, options: Options = Options()) -> str:  # noqa: B008 -
     )
 
 
-def read_all(paths: Sequence[Path], format_name: str = "", options: Options = Options()) -> Recorded:  # noqa: B008
+def read_all(paths: Sequence[Path], format_name: str = "", options: Options = AS_IT_IS) -> Recorded:
     """One recording of all files; their formats may differ if none is named.
 
     Raises
@@ -91,13 +91,11 @@ def read_all(paths: Sequence[Path], format_name: str = "", options: Options = Op
             continue  # read with the other file of its run
         name = format_name or recognised(path, options)
         reader = FORMATS[name]
-        for option in fields(Options):
-            if getattr(options, option.name) != option.default and option.name not in reader.uses:
-                if option.name in ("columns", "where") and not getattr(options, option.name):
-                    continue
+        for option in (field.name for field in fields(Options)):
+            if getattr(options, option) and option not in reader.uses:
+                uses = ", ".join(reader.uses)
                 raise SkillmoeError(
-                    f"{path.name} is read as {name}, which takes no {option.name}; it takes "
-                    f"{', '.join(reader.uses)}"
+                    f"{path.name} is read as {name}, which takes no {option}; it takes {uses}"
                 )
         parts.append(reader.read(path, options))
     return join(parts, repeats=options.repeats)
@@ -108,13 +106,21 @@ def import_files(
     name: str,
     *,
     format_name: str = "",
-    options: Options = Options(),  # noqa: B008
+    options: Options = AS_IT_IS,
 ) -> tuple[Recorded, Path]:
     """Read files and write `data/recorded/NAME`; the recording and its folder."""
+    folder = folder_of(name)  # a name that is refused is refused before anything is read
     recorded = read_all(paths, format_name, options)
-    sources = {path.name: _digest(path) for path in paths if path.is_file()}
-    provenance = {"step": "import", "version": __version__, "format": format_name, "sources": sources}
-    return recorded, write(recorded, name, provenance)
+    files = [path for path in [*paths, *filter(None, [options.questions])] if path.is_file()]
+    provenance = {
+        "step": "import",
+        "version": __version__,
+        "format": format_name or "recognised",
+        "options": {key: value for key, value in asdict(options).items() if value},
+        "sources": [{"file": path.name, "sha256": _digest(path)} for path in files],
+    }
+    write(recorded, name, provenance)
+    return recorded, folder
 
 
 def _digest(path: Path) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("expert", "metric", "repeats")
 _HEADS = ("header.json", "_journal/start.json")
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of one model on one task; epochs are repeats."""
     heads: dict[str, Any] = {}
     samples = []

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("expert", "repeats")
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of one model on one data set."""
     whole = opening.read_json(path)
     if not isinstance(whole, dict) or not isinstance(whole.get("records"), list):

@@ -14,7 +14,7 @@ from typing import Any
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.questions.choices import gold_position, read_choices
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("expert", "filter", "metric", "repeats")
 #: Metrics that say whether one answer is right, in the order in which they are looked for.
@@ -23,7 +23,7 @@ _ASKED = ("question", "problem", "query", "input", "ctx", "prompt")
 _TASK = re.compile(r"samples_(.+?)(?:_\d{4}-\d{2}-\d{2}T[\d\-.]+)?")
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of one model on one task."""
     named = _TASK.fullmatch(path.stem)
     task = named[1] if named else path.stem
@@ -122,7 +122,7 @@ def _prompt(row: dict[str, Any]) -> str | None:
 def _choices(doc: dict[str, Any], target: Any) -> tuple[tuple[str, ...], str | None]:
     """The choices and the letter of the right one; if that is not clear, none and the target itself."""
     gold = wording.words(target)
-    gold = gold.strip() if gold else None
+    gold = gold.rpartition("####")[2].strip() or None if gold else None  # GSM8K's comes with its working
     for name in ("choices", "options"):
         if not isinstance(doc.get(name), list | dict):
             continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("expert", "repeats")
 #: The generated text, as the three ages of the files call it.
@@ -20,7 +20,7 @@ TEXTS = ("model_outputs", "generated_text", "response")
 _MODEL = re.compile(r"(?:model_outputs_)?(.+?)(?:_\d+shots?)?")
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of one model. Its name is in the file's: `model_outputs_NAME_5shots.zip`."""
     named = _MODEL.fullmatch(path.stem)
     expert = options.expert or (named[1] if named else path.stem)

@@ -47,7 +47,8 @@ def parse(data: bytes, path: Path, where: str = "") -> Any:
     except UnicodeDecodeError as error:
         raise unreadable(path, f"{place}it is not UTF-8 text; save it as UTF-8") from error
     except json.JSONDecodeError as error:
-        torn = "; the file is torn" if error.pos >= len(error.doc.rstrip()) - 1 else ""
+        at_end = error.pos >= len(error.doc.rstrip()) and not error.msg.startswith("Extra data")
+        torn = "; the file is torn" if at_end or error.msg.startswith("Unterminated string") else ""
         raise unreadable(
             path, f"{place}it is not JSON: {error.msg} at character {error.pos}{torn}"
         ) from error

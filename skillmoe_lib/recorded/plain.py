@@ -13,7 +13,7 @@ from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.questions.choices import read_choices
 from skillmoe_lib.questions.files import read_file
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 from skillmoe_lib.tables import KINDS, STATUSES
 
 USES = ("columns", "where", "questions", "expert", "repeats")
@@ -24,7 +24,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of the table."""
     for name in options.columns:
         if name not in FIELDS:
@@ -42,7 +42,8 @@ def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - 
             name = wording.words(row[key]) or ""
             if name in about:
                 raise opening.unreadable(options.questions, f"question {name[:60]!r} occurs twice")
-            about[name] = row
+            texts = _choices(row.get(_column("choices", options)), f"question {name[:60]!r}")
+            about[name] = {**row, _column("choices", options): texts} if texts else row
     for name, column in options.columns.items():
         if column and column not in given:
             raise unknown(f"column of {path.name} (for {name})", column, given)
@@ -78,6 +79,16 @@ def _check_columns(columns: set[str], options: Options, path: Path) -> None:
         raise SkillmoeError(f"{path.name} needs a column answer, text or correct; it has {shown}")
 
 
+def _choices(cell: Any, where: str) -> tuple[str, ...]:
+    """The choices in a cell: a list, or a list as JSON text."""
+    if isinstance(cell, tuple):
+        return cell  # read before
+    try:
+        return tuple(read_choices({"choices": cell}, "choices").texts)
+    except ValueError as error:
+        raise SkillmoeError(f"{where}: {error}") from error
+
+
 def _row(row: dict[str, Any], about: dict[str, dict[str, Any]], options: Options, where: str) -> Row:
     def cell(name: str) -> Any:
         return row.get(_column(name, options))
@@ -88,14 +99,11 @@ def _row(row: dict[str, Any], about: dict[str, dict[str, Any]], options: Options
         raise SkillmoeError(f"{where}: its question_id or expert is empty")
     if options.questions and question_id not in about:
         raise SkillmoeError(f"{where}: question {question_id[:60]!r} is not in {options.questions.name}")
-    known = {**{name: cell(name) for name in OF_QUESTIONS}}
+    known = {name: cell(name) for name in OF_QUESTIONS}
     for name in OF_QUESTIONS:
         if _column(name, options) in about.get(question_id, {}):
             known[name] = about[question_id][_column(name, options)]
-    try:
-        choices = tuple(read_choices({"choices": known["choices"]}, "choices").texts)
-    except ValueError as error:
-        raise SkillmoeError(f"{where}: {error}") from error
+    choices = _choices(known["choices"], where)
     gold = wording.words(known["gold"])
     kind = wording.words(known["kind"]) or wording.kind_of(gold, len(choices))
     if kind not in KINDS:

@@ -23,6 +23,7 @@ import pandas as pd
 
 from skillmoe_lib import answers as grading
 from skillmoe_lib import tables
+from skillmoe_lib.answers.equivalence import canonical
 from skillmoe_lib.answers.extraction import Answer
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.paths import project_root
@@ -44,8 +45,10 @@ _CELLS = (
 )
 _OF_QUESTIONS = (("question texts", "text"), ("gold answers", "gold"), ("subjects", "subject"))
 _GAPS = {name for name, _ in (*_CELLS, *_OF_QUESTIONS)} | {
-    "choices", "repeats", "validation split", "requests"
+    "choices", "repeats", "validation split", "requests", "question sets"
 }  # fmt: skip
+#: Notes that begin with a count; those of several files are added up.
+_COUNTS = {"scores", "failures", "grades", "guesses", "repeated rows"}
 
 
 class Row(NamedTuple):
@@ -95,6 +98,9 @@ class Options:
     where: Mapping[str, str] = field(default_factory=dict)
     questions: Path | None = None
     repeats: bool = False
+
+
+AS_IT_IS = Options()
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +159,7 @@ def build(rows: Iterable[Row], *, notes: Sequence[str] = (), repeats: bool = Fal
         "expert": [row.expert for row in rows],
         "sample": [row.sample for row in rows],
         "text": [row.text for row in rows],
-        "answer": [row.answer for row in rows],
+        "answer": [row.answer if row.ran else None for row in rows],
         "status": [_status(row, correct) for row, correct in zip(rows, right, strict=True)],
         "correct": right,
         "prompt_tokens": [row.prompt_tokens for row in rows],
@@ -176,15 +182,20 @@ def join(parts: Sequence[Recorded], *, repeats: bool = False) -> Recorded:
     answers = pd.concat(ran, ignore_index=True)
     answers = answers.merge(questions[["part", "question_id", "version"]], on=["part", "question_id"])
     questions = questions.drop(columns="part").drop_duplicates("version", ignore_index=True)
-    notes = [line for part in parts for line in part.missing if line.partition(":")[0] not in _GAPS]
-    return _settled(questions, answers.drop(columns="part"), list(dict.fromkeys(notes)), repeats=repeats)
+    notes = _summed([line for part in parts for line in part.missing])
+    return _settled(questions, answers.drop(columns="part"), notes, repeats=repeats)
+
+
+def folder_of(name: str) -> Path:
+    """`data/recorded/NAME` of the project."""
+    if not _NAME.fullmatch(name):
+        raise SkillmoeError(f"the name of a recording must be letters, digits, _, - or .; got {name!r}")
+    return project_root() / "data" / "recorded" / name
 
 
 def write(recorded: Recorded, name: str, provenance: Mapping[str, Any]) -> Path:
-    """Write a recording to `data/recorded/NAME` of the project; returns the folder."""
-    if not _NAME.fullmatch(name):
-        raise SkillmoeError(f"the name of a recording must be letters, digits, _, - or .; got {name!r}")
-    folder = project_root() / "data" / "recorded" / name
+    """Write a recording to its folder; returns the folder."""
+    folder = folder_of(name)
     note = {**provenance, "missing": recorded.missing}
     tables.write(recorded.questions, folder / "questions.parquet", tables.RECORDED_QUESTIONS, note)
     tables.write(recorded.answers, folder / "answers.parquet", tables.RECORDED, note)
@@ -268,19 +279,25 @@ def _about_scores(rows: Sequence[Row], right: Sequence[bool]) -> list[str]:
     if n := sum(1 for row in rows if not row.ran):
         notes.append(f"failures: {n} calls failed when they were recorded; they are not_run")
     letters = [
-        (row.answer == row.gold) != correct
+        (canonical("choice", row.answer) == canonical("choice", row.gold)) != correct
         for row, correct in zip(rows, right, strict=True)
         if row.kind == "choice" and row.answer and row.gold and row.correct in (0, 1)
     ]
     if n := sum(letters):
-        notes.append(f"grades: {n} of {len(letters)} recorded grades differ from answer against gold")
+        notes.append(f"grades: {n} recorded grades of choices differ from answer against gold")
     return notes
 
 
 def _settled(questions: pd.DataFrame, answers: pd.DataFrame, notes: list[str], *, repeats: bool) -> Recorded:
     """One version of each question, one row for each answer, every expert on every question."""
     answers, about_versions = _one_version(questions, answers)
-    questions = questions[questions["version"].isin(answers["version"])].drop(columns="version")
+    ids = questions["question_id"].drop_duplicates()
+    other = ~questions["version"].isin(answers["version"])
+    questions = questions.assign(other=other).sort_values(
+        "other", kind="stable"
+    )  # the answered version first
+    questions = questions.drop_duplicates("question_id").set_index("question_id").loc[ids].reset_index()
+    questions = questions.drop(columns=["version", "other"])
     answers = answers.drop(columns="version")
     if repeats:
         answers["sample"] = answers.groupby(_KEY[:2], sort=False).cumcount()
@@ -393,6 +410,20 @@ def _gap(name: str, cells: pd.Series, of: str) -> list[str]:
     if n and n == len(cells):
         return [f"{name}: not recorded"]
     return [f"{name}: missing for {n:,} of {len(cells):,} {of}"] if n else []
+
+
+def _summed(lines: Sequence[str]) -> list[str]:
+    """The notes of several files as one: counts of the same thing are added, what is found anew left out."""
+    sums: dict[str, int] = {}
+    kept = []
+    for line in lines:
+        about, _, rest = line.partition(": ")
+        number, _, what = rest.partition(" ")
+        if about in _COUNTS and number.isdecimal():
+            sums[f"{about}: # {what}"] = sums.get(f"{about}: # {what}", 0) + int(number)
+        elif about not in _GAPS:
+            kept.append(line)
+    return [*(line.replace("#", str(n), 1) for line, n in sums.items()), *dict.fromkeys(kept)]
 
 
 def _counted(sizes: pd.Series) -> str:

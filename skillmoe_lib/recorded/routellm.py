@@ -9,7 +9,7 @@ from pathlib import Path
 
 from skillmoe_lib.questions.files import read_file
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("repeats",)
 TEXT = "_response"
@@ -20,7 +20,7 @@ def models(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name and name != "prompt" and not name.endswith(TEXT)]
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of the models of the table."""
     table = read_file(path)
     if "prompt" not in table[0] or not models(table[0]):

@@ -2,21 +2,21 @@
 
 A cached row has global_index, question, llm_selected, generated_answer, token_usage, success and
 evaluation_result with ground_truth, score, metric and inference_cost. Its `extracted_answer` is often the
-whole text, so answers are read from the text here. Predictions (`global index`, with a space) record one model
-for each question, the one that the router chose.
+whole text, so answers are read from the text here. Predictions (`global index`, with a space) record one
+model for each question, the one that the router chose.
 """
 
 from pathlib import Path
 from typing import Any
 
 from skillmoe_lib.recorded import opening, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("expert", "repeats")
 _KINDS = {"mcq_accuracy": "choice", "math_metric": "math"}
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of one model, or of a router's choices."""
     rows = []
     for number, row in opening.json_lines(path):

@@ -6,6 +6,7 @@ by `unpickle` in a process of its own; a CSV or parquet file of the same table i
 """
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from skillmoe_lib.questions.files import read_file
 from skillmoe_lib.recorded import opening, unpickle, wording
-from skillmoe_lib.recorded.recording import Options, Recorded, Row, build
+from skillmoe_lib.recorded.recording import AS_IT_IS, Options, Recorded, Row, build
 
 USES = ("repeats",)
 TEXT, PRICE = "|model_response", "|total_cost"
@@ -21,7 +22,7 @@ TEXT, PRICE = "|model_response", "|total_cost"
 _CHOICE, _MATH = ("mmlu", "arc", "hellaswag", "winogrande"), ("grade-school-math", "gsm8k")
 
 
-def read(path: Path, options: Options = Options()) -> Recorded:  # noqa: B008 - frozen
+def read(path: Path, options: Options = AS_IT_IS) -> Recorded:
     """A recording of all models of the table."""
     table = read_file(path) if path.suffix in (".csv", ".parquet") else from_pickle(path)
     columns = list(table[0]) if table else []
@@ -42,12 +43,18 @@ def from_pickle(path: Path) -> list[dict[str, Any]]:
     """
     import pyarrow
 
-    command = [sys.executable, "-I", unpickle.__file__, str(path.resolve())]
+    command = [sys.executable, "-I", "-B", unpickle.__file__, str(path.resolve())]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and file
-            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=2 * unpickle.SECONDS,
-            env={"PATH": ""},
-        )  # fmt: skip
+            command,
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=2 * unpickle.SECONDS,
+            env={
+                name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ
+            },  # Windows needs it
+        )
     except subprocess.TimeoutExpired as error:
         raise opening.unreadable(path, "converting it took too long") from error
     if done.returncode:

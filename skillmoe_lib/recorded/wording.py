@@ -37,8 +37,8 @@ def kind_of(gold: str | None, n_choices: int = 0) -> str:
 
 
 def letter(value: Any) -> str | None:
-    """The letter of a recorded choice: "B", "(B)" or "B."; null for anything else."""
-    match = _LETTER.fullmatch(value.strip()) if isinstance(value, str) else None
+    """The letter of a recorded choice: "B", "(b)" or "B."; null for anything else."""
+    match = _LETTER.fullmatch(value.strip().upper()) if isinstance(value, str) else None
     return match[1] if match else None
 
 
