@@ -26,13 +26,14 @@ def opened(lab: Any, watched: Any, path: str) -> Any:
 
 
 def run_all(page: Any) -> None:
-    """Run all cells from the menu, and wait until none is waiting."""
+    """Run all cells from the menu; wait until all have run or one has failed."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(
         """() => {
             const all = document.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
-            return all.length > 4 && [...all].every(p => /\\[\\d+\\]/.test(p.textContent));
+            const failed = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
+            return failed || (all.length > 4 && [...all].every(p => /\\[\\d+\\]/.test(p.textContent)));
         }""",
         timeout=1000 * RUN_S,
     )
@@ -98,10 +99,8 @@ def test_the_quick_start_runs_from_top_to_bottom(lab: Any, watched: Any) -> None
 
 def test_a_notebook_of_the_chain_run_by_hand_says_what_comes_first(lab: Any, watched: Any) -> None:
     page = opened(lab, watched, "notebooks/chain/06_methods.ipynb")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    run_all(page)
     error = page.locator('[data-mime-type*="error"]').first
-    error.wait_for(timeout=1000 * RUN_S)
     watched.shot("run_first")
     assert error.inner_text().strip().splitlines() == [error.inner_text().strip()]  # no traceback
     assert "run the notebook 05_recruit first" in error.inner_text()
