@@ -218,7 +218,9 @@ def _controls(outcomes: Outcomes) -> dict[str, Any]:
     sizes = [("all", UNSET), *((f"{n:,}", n) for n in N_VALIDATION if n < most)]
 
     def slider(description: str, options: Sequence[Any]) -> Any:
-        return widgets.SelectionSlider(options=options, description=description, style=style, **lazy)
+        return widgets.SelectionSlider(
+            options=options, value=UNSET, description=description, style=style, **lazy
+        )
 
     def whole(description: str, value: int, low: int, high: int) -> Any:
         return widgets.IntSlider(value, low, high, description=description, style=style, **lazy)

@@ -24,7 +24,7 @@ import recordings
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-START_S, PAGE_S = 90, 60
+START_S, PAGE_S = 90, 30
 CHROMIUM = os.environ.get("SKILLMOE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytest.importorskip("playwright")
 
@@ -150,13 +150,15 @@ class Watched(NamedTuple):
 
 
 @pytest.fixture
-def watched(browser: Any) -> Iterator[Watched]:
-    """A new page whose errors are noted."""
+def watched(browser: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """A new page whose errors are noted; what it showed last is kept as `last_TEST.png`."""
     context = browser.new_context(viewport={"width": 1500, "height": 1100})
     page, errors = context.new_page(), []
     page.set_default_timeout(1000 * PAGE_S)
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: (errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    yield Watched(page, errors)
+    made = Watched(page, errors)
+    yield made
+    made.shot(f"last_{request.node.name}")
     context.close()

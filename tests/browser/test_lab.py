@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 pytestmark = pytest.mark.timeout(240)
-RUN_S = 120
+RUN_S = 60
 #: Errors of JupyterLab's own that say nothing about this project: what it looks for and may not find.
 HARMLESS = re.compile(r"favicon|/api/workspaces|/lsp/status|Failed to load resource.*404", re.IGNORECASE)
 
