@@ -234,7 +234,7 @@ def _controls(outcomes: Outcomes) -> dict[str, Any]:
             options=list(PRESETS), value="skillmoe", description="preset", style=style
         ),
         "temperature": slider(
-            "temperature", [("preset", None), *((f"{t:g}", t) for t in tuning.GRID["temperature"])]
+            "temperature", [("preset's", UNSET), *((f"{t:g}", t) for t in tuning.GRID["temperature"])]
         ),
         "threshold": slider("sure enough at", [("chosen", UNSET), *((f"{t:g}", t) for t in THRESHOLDS)]),
         "n_validation": slider("validation questions", sizes),

@@ -8,6 +8,8 @@ from typing import Any
 import nbformat
 import pytest
 
+playwright = pytest.importorskip("playwright.sync_api")
+
 pytestmark = pytest.mark.timeout(240)
 RUN_S = 60
 #: Errors of JupyterLab's own that say nothing about this project: what it looks for and may not find.
@@ -19,16 +21,29 @@ def opened(lab: Any, watched: Any, path: str) -> Any:
     page = watched.page
     page.goto(lab.notebook(path))
     page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", state="attached")
-    page.wait_for_selector(
-        '[data-status="idle"], .jp-NotebookKernelStatus, [title*="Idle"]', state="attached"
-    )
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
     return page
 
 
 def run_all(page: Any) -> None:
-    """Run all cells from the menu; wait until all have run or one has failed."""
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    """Run all cells from the menu; wait until all have run or one has failed.
+
+    A kernel that is still connecting may drop what it is given: if no cell begins, it is given again.
+    """
+    begun = (
+        "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+        ".some(p => /\\[[\\d*]/.test(p.textContent))"
+    )
+    for _ in range(6):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try:
+            page.wait_for_function(begun, timeout=8000)
+            page.wait_for_timeout(2000)
+            if page.evaluate(begun):
+                break
+        except playwright.TimeoutError:
+            continue
     page.wait_for_function(
         """() => {
             const all = document.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
