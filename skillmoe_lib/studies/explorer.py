@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from skillmoe_lib import paths, recorded, tables
-from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.errors import SkillmoeError, require
 from skillmoe_lib.evaluation import figures
 from skillmoe_lib.evaluation.intervals import Interval, paired_bootstrap, wilson
 from skillmoe_lib.inference.store import GenerationStore
@@ -74,6 +74,7 @@ class Explorer:
     """
 
     def __init__(self, outcomes: Outcomes, *, texts: Texts | None = None) -> None:
+        require("the explorer", "ipywidgets", extra="lab")
         import ipywidgets as widgets
 
         self.outcomes, self.texts = outcomes, texts
