@@ -1,16 +1,20 @@
 # make run     set everything up, then the main job: questions in, reports/pocket/index.html out
 # make test    set up what is missing and run the tests
-# make setup   only the environment (.venv);  make check  format, lint, types;  make lab  JupyterLab
+# make setup   only the environment (.venv);  make check  format, lint, types
+# make lab     JupyterLab, opened at notebooks/quick_start.ipynb;  make lab FLAGS="--port 9999 --no-browser"
+# make test-browser  JupyterLab and the report in a real browser (Chromium; not part of make test)
 # make pocket  train the pocket pool again from seeds, into data/pocket (about an hour on two cores)
 # make clean   remove the environment and the tools' caches; generations and reports are kept
 #
 # ENGINE=gpu        vLLM for NVIDIA GPUs in place of vLLM for the CPU
 # PYTHON=...        the Python to use: 3.11, 3.12 or 3.13 (3.11 or 3.12 for ENGINE=gpu). Without it the first
 #                   of these on the PATH is taken; where there is none, uv brings 3.12 if uv is installed
+# FLAGS=...         options of `make lab` for JupyterLab; they come last, so they win
 # TORCH_INDEX=...   where pip finds the CPU build of torch (PyTorch's own wheel index), if not by itself
 SHELL := bash
 ENGINE ?= cpu
 TORCH_INDEX ?=
+FLAGS ?=
 # No build of flashinfer's cuda-python, which vLLM for GPUs needs, is for Python 3.13.
 PYTHONS := 3.11 3.12$(if $(filter cpu,$(ENGINE)), 3.13)
 WANTED_cpu := 3.11, 3.12 or 3.13
@@ -25,7 +29,7 @@ ifeq ($(filter $(ENGINE),cpu gpu),)
 $(error ENGINE must be cpu or gpu, not "$(ENGINE)")
 endif
 
-.PHONY: run test setup check lab pocket clean
+.PHONY: run test test-browser setup check lab pocket clean
 .DEFAULT_GOAL := run
 
 run: setup
@@ -34,13 +38,18 @@ run: setup
 test: setup
 	@$(BIN)/python -m pytest
 
+test-browser: setup
+	@$(BIN)/python -m pytest tests/browser -s
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# In a container people are root, which Jupyter refuses unless told otherwise.
 lab: setup
-	@$(BIN)/python -m jupyter lab notebooks
+	@$(BIN)/python -m jupyter lab --ServerApp.root_dir="$(CURDIR)" --ServerApp.allow_root=True \
+	  --LabApp.default_url=/lab/tree/notebooks/quick_start.ipynb $(FLAGS)
 
 pocket: setup
 	@$(BIN)/python -m skillmoe_lib.pocket

@@ -7,6 +7,10 @@ from importlib.util import find_spec
 class SkillmoeError(Exception):
     """A mistake that the user can fix: one line with the thing, what is allowed and what was given."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in a notebook: the line, without the calls that led there."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def unknown(kind: str, given: object, allowed: Iterable[object]) -> SkillmoeError:
     """Error for a name that is not one of a known set."""

@@ -53,7 +53,8 @@ def open_session(
     members = experts.load_pool(pool, locate=engine == "vllm")
     connected = connect(engine, members.served())
     replaying = connected.name == "replay"
-    kept = GenerationStore(paths.project_root() / store / ("vllm" if replaying else connected.name))
+    folder = paths.project_file(store) if replaying else paths.project_root() / store
+    kept = GenerationStore(folder / ("vllm" if replaying else connected.name))
     members = members.under(find_preset(preset).conventions)
     return Session(as_stored(members, kept) if replaying else members, connected, kept, skip)
 

@@ -10,13 +10,14 @@ import os
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
 LINE_EVERY_S = 15.0
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}, {remaining} left]"
+_WIDGET = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}, {remaining} left]"
 _LINE = "{desc}{n_fmt}/{total_fmt} {unit} [{elapsed}, {remaining} left]"
 
 
@@ -49,23 +50,26 @@ class _Sink:
             sys.stderr.flush()
 
 
+def by_hand() -> bool:
+    """Whether this is a kernel that a person works in (JupyterLab), not one of `cli/notebooks.py`."""
+    kernelapp = sys.modules.get("ipykernel.kernelapp")
+    own = {"SKILLMOE_PROGRESS", "SKILLMOE_KERNEL_LOG"} & os.environ.keys()
+    return kernelapp is not None and kernelapp.IPKernelApp.initialized() and not own
+
+
 def bar(total: int | None, description: str, *, unit: str = "request") -> Any:
     """Make a tqdm bar (context manager with `update`, `set_description` and a settable `total`).
 
     `total` counts `unit`s; it is None (given as None or 0) until it is known.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tqdm.auto falls back, with a warning, without ipywidgets
-        from tqdm import tqdm as plain
-        from tqdm.auto import tqdm as auto
+    from tqdm import tqdm as plain
 
+    plain.monitor_interval = 0  # no thread of tqdm's own: engines fork
     path = os.environ.get("SKILLMOE_PROGRESS")
     columns = os.environ.get("SKILLMOE_COLUMNS")
-    kernelapp = sys.modules.get("ipykernel.kernelapp")
-    if path is None and kernelapp is not None and kernelapp.IPKernelApp.initialized():
-        return auto(total=total or None, desc=description, unit=unit)
+    if by_hand() and find_spec("ipywidgets"):
+        return _in_notebook()(total=total or None, desc=description, unit=unit, bar_format=_WIDGET)
     live = columns is not None if path else sys.stderr.isatty()
-    plain.monitor_interval = 0  # no thread of tqdm's own: engines fork
     return plain(
         total=total or None,
         desc=f"{description}: ",  # as `set_description` puts it
@@ -79,6 +83,23 @@ def bar(total: int | None, description: str, *, unit: str = "request") -> Any:
         bar_format=_BAR if live else _LINE,
         ascii=False,
     )
+
+
+def _in_notebook() -> Any:
+    """tqdm's widget, whose bar also grows to its full width when a total is set later.
+
+    tqdm draws a bar without a total as a full square of 20 pixels, and leaves it so.
+    """
+    from tqdm.notebook import tqdm_notebook
+
+    class Widget(tqdm_notebook):  # type: ignore[misc]
+        def display(self, *args: Any, **options: Any) -> None:
+            shown = self.container.children[1]
+            if self.total and shown.max != self.total:
+                shown.max, shown.bar_style, shown.layout.width = self.total, "", None
+            super().display(*args, **options)
+
+    return Widget
 
 
 class Mirror:

@@ -86,7 +86,7 @@ def test_a_wheel_finds_the_data_that_it_carries(site: Path, tmp_path: Path) -> N
 def test_a_wheel_carries_what_the_checkout_has_and_nothing_generated(site: Path) -> None:
     carried = site / "skillmoe_lib" / "_project"
     assert {path.name for path in (carried / "data").iterdir()} == {
-        "benchmarks", "examples", "pocket", "pools", "published"
+        "benchmarks", "examples", "pocket", "pools", "published", "quick_start"
     }  # fmt: skip
     for folder in (*(f"data/{path.name}" for path in (carried / "data").iterdir()), "notebooks"):
         here = {path.name for path in (ROOT / folder).iterdir() if path.name != ".ipynb_checkpoints"}
@@ -151,10 +151,10 @@ def python(checkout: Path, name: str, version: str) -> Path:
     )
 
 
-def make_setup(checkout: Path, *given: str) -> tuple[int, str]:
+def make_setup(checkout: Path, *given: str, target: str = "setup") -> tuple[int, str]:
     environment = {"PATH": str(checkout / "bin"), "HOME": str(checkout)}
     done = subprocess.run(
-        [str(shutil.which("make")), "setup", *given],
+        [str(shutil.which("make")), target, *given],
         cwd=checkout, env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
@@ -191,3 +191,17 @@ def test_make_lets_uv_bring_a_python_where_there_is_none(checkout: Path) -> None
     code, said = make_setup(checkout)
     assert code == 2
     assert "error: no network\nsetup: uv could not bring Python 3.12 (see above)\n" in said
+
+
+def test_make_lab_opens_the_project_as_root_too_and_passes_flags_on(checkout: Path) -> None:
+    python(checkout, "python3", "3.12")
+    assert make_setup(checkout)[0] == 0
+    (checkout / ".venv" / "bin" / "python").unlink()
+    stub(checkout, "told", 'printf "%s\\n" "$@"').rename(checkout / ".venv" / "bin" / "python")
+    code, said = make_setup(checkout, "FLAGS=--port 9999 --no-browser", target="lab")
+    assert code == 0
+    assert said.splitlines() == [
+        "-m", "jupyter", "lab", f"--ServerApp.root_dir={checkout.resolve()}", "--ServerApp.allow_root=True",
+        "--LabApp.default_url=/lab/tree/notebooks/quick_start.ipynb", "--port", "9999", "--no-browser",
+    ]  # fmt: skip
+    assert (ROOT / "notebooks" / "quick_start.ipynb").is_file()

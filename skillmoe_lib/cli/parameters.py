@@ -19,7 +19,7 @@ from skillmoe_lib.experts.pool import load_pool
 from skillmoe_lib.inference.engines import ENGINES
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.method import N_TOP
-from skillmoe_lib.paths import project_root
+from skillmoe_lib.paths import project_file, project_root
 from skillmoe_lib.pipeline import check_question, preset_router
 from skillmoe_lib.pocket.pool import KINDS, SCHOOLS, Pupil, check_pupil
 from skillmoe_lib.presets import PRESETS
@@ -209,7 +209,7 @@ def check_together(values: Mapping[str, Any], given: Iterable[str]) -> None:
     if "votes" in values and values.get("min_votes", 1) > values["votes"]:
         raise SkillmoeError(f"min_votes must be at most votes={values['votes']}, got {values['min_votes']}")
     if "store" in values:
-        _check_store(project_root() / values["store"], values.get("engine", ""))
+        _check_store(values["store"], values.get("engine", ""))
     if "pool" in values:
         _check_methods(values, given)
     if "benchmark" in given or ("explain" in given and "benchmark" in values):
@@ -222,10 +222,11 @@ def check_together(values: Mapping[str, Any], given: Iterable[str]) -> None:
         check_pupil(Pupil(_names(values["families"]), values["school"], values["kind"]))
 
 
-def _check_store(store: Path, engine: str) -> None:
+def _check_store(name: str, engine: str) -> None:
     """A store to replay must exist; otherwise it must be writable."""
-    if engine == "replay" and not (store / "vllm").is_dir():
-        raise SkillmoeError(f"engine=replay needs stored generations, and there are none in {store / 'vllm'}")
+    store, kept = project_root() / name, project_file(name) / "vllm"
+    if engine == "replay" and not kept.is_dir():
+        raise SkillmoeError(f"engine=replay needs stored generations, and there are none in {kept}")
     there = next(folder for folder in (store, *store.parents) if folder.exists())
     if engine != "replay" and not (there.is_dir() and os.access(there, os.W_OK)):
         raise SkillmoeError(f"store must be a folder that can be written to, got {store}")

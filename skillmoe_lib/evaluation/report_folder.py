@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from skillmoe_lib import paths, tables
+from skillmoe_lib import paths, progress, tables
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import figures, formats
 from skillmoe_lib.evaluation.machine import made_on
@@ -50,15 +50,37 @@ SCHEMAS: Mapping[str, Any] = {
 _SCHEMA_COLUMNS = {column for schema in SCHEMAS.values() for column in schema.columns}
 #: Stored as JSON: what validation decided, before and after recruiting's own choices.
 CHOICES = ("choice", "decided")
+#: Which notebook of the chain writes what a later one reads.
+WRITERS: Mapping[str, str] = {
+    "questions": "01_questions",
+    **dict.fromkeys(("skills", "used_keywords"), "02_skills"),
+    **dict.fromkeys(("scores_validation", "used_validation"), "03_profiles"),
+    **dict.fromkeys(("choice", "used_items"), "04_aggregator"),
+    **dict.fromkeys(("skills_test", "routes", "decided"), "05_recruit"),
+    **dict.fromkeys(("results", "scores_test", "loads", "preparation"), "06_methods"),
+}
 
 
 class ReportFolder:
     """`reports/NAME` for one notebook: reads its tables, writes others, and records what came from what.
 
     `parameters` are those of the notebook on which its tables depend.
+
+    Raises
+    ------
+    SkillmoeError
+        If the notebook is run by hand, in JupyterLab, and would overwrite a report of `skillmoe run`.
     """
 
     def __init__(self, name: str, /, *, notebook: str, **parameters: Any) -> None:
+        made = paths.project_root() / "reports" / name / "notebooks"
+        if progress.by_hand() and any(made.glob("*.ipynb")):
+            again = "; start with 01_questions (what is stored is not generated again)"
+            again *= notebook[:2].isdigit()
+            raise SkillmoeError(
+                f"reports/{name} was made by `skillmoe run`, and this notebook would overwrite a part of it: "
+                f'name a report of your own in the first cell, such as report = "{name}-mine"{again}'
+            )
         self.path = paths.report_folder(name)
         self._about = {"notebook": notebook, **parameters}
         self._inputs: dict[str, str] = {}
@@ -69,15 +91,21 @@ class ReportFolder:
 
     def read(self, name: str) -> pd.DataFrame:
         """A table of this report by its name; a `SkillmoeError` if no notebook has written it."""
-        file = _file(name)
-        if name in SCHEMAS:
-            frame = tables.read(self.path / file, SCHEMAS[name])
-        elif (self.path / file).is_file():
-            frame = pd.read_csv(self.path / file)
-        else:
-            raise SkillmoeError(f"no table {name!r} at {self.path / file}: run the notebook that writes it")
-        self._inputs[file] = digest(self.path / file)
+        path = self._written(name)
+        frame = tables.read(path, SCHEMAS[name]) if name in SCHEMAS else pd.read_csv(path)
+        self._inputs[_file(name)] = digest(path)
         return frame
+
+    def _written(self, name: str) -> Path:
+        """The file of a table, or an error that says which notebook writes it."""
+        path = self.path / _file(name)
+        if not path.is_file():
+            writer = WRITERS.get(name, "that writes it")
+            raise SkillmoeError(
+                f"reports/{self.path.name} has no {name!r} yet ({path}): run the notebook {writer} first, "
+                f'with report = "{self.path.name}"'
+            )
+        return path
 
     def write(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
         """Write a table (parquet if it has a schema, else CSV, HTML and LaTeX) and return it for display.
@@ -117,10 +145,7 @@ class ReportFolder:
 
     def read_choice(self, name: str = "choice") -> Choice:
         """What validation decided, as `write_choice` wrote it under this name."""
-        path = self.path / _file(name)
-        if not path.is_file():
-            notebook = {"choice": "04_aggregator"}.get(name, "05_recruit")
-            raise SkillmoeError(f"no {name} at {path}: run the notebook {notebook} first")
+        path = self._written(name)
         fields = json.loads(path.read_text(encoding="utf-8"))
         self._inputs[_file(name)] = digest(path)
         return Choice(**{**fields, "ranking": tuple(fields["ranking"])})

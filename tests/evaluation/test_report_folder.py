@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 
-from skillmoe_lib import tables
+from skillmoe_lib import progress, tables
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.evaluation.report_folder import ReportFolder, digest, out_of_date, read_note
+from skillmoe_lib.evaluation.report_folder import WRITERS, ReportFolder, digest, out_of_date, read_note
 from skillmoe_lib.methods.lineup import Choice
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def routes(k: int) -> pd.DataFrame:
@@ -95,6 +98,44 @@ def test_what_is_missing_says_what_to_run(project: Path) -> None:
     for read in (lambda: folder.read("loads"), lambda: folder.read("results"), folder.read_choice):
         with pytest.raises(SkillmoeError, match="run the notebook"):
             read()
+
+
+def test_a_fresh_report_says_which_notebook_to_run_first(project: Path) -> None:
+    folder = ReportFolder("r", notebook="06_methods")
+    with pytest.raises(
+        SkillmoeError, match=r"reports/r has no 'routes' yet .*notebook 05_recruit first, with"
+    ):
+        folder.read("routes")
+    with pytest.raises(SkillmoeError, match=r"has no 'decided' yet .*05_recruit"):
+        folder.read_choice("decided")
+
+
+def test_the_writer_of_each_table_is_the_notebook_that_writes_it() -> None:
+    for name, notebook in WRITERS.items():
+        cells = nbformat.read(ROOT / "notebooks" / "chain" / f"{notebook}.ipynb", as_version=4).cells
+        source = "\n".join(cell.source for cell in cells)
+        writes = f', "{name}")' in source or (name == "choice" and "write_choice(" in source)
+        assert writes, f"{notebook} does not write {name}"
+
+
+def test_a_notebook_run_by_hand_leaves_the_report_of_a_run_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recruit(3)
+    (project / "notebooks").mkdir()
+    (project / "notebooks" / "05_recruit.ipynb").write_text("{}")
+    before = digest(project / "provenance.json")
+    monkeypatch.setattr(progress, "by_hand", lambda: True)
+    with pytest.raises(
+        SkillmoeError, match=r"overwrite .* such as report = \"r-mine\"; start with 01_questions"
+    ):
+        recruit(5)
+    with pytest.raises(SkillmoeError, match=r"such as report = \"r-mine\"$"):
+        ReportFolder("r", notebook="ablation")
+    assert digest(project / "provenance.json") == before
+    ReportFolder("r-mine", notebook="05_recruit")
+    monkeypatch.setattr(progress, "by_hand", lambda: False)
+    recruit(5)
 
 
 def test_what_is_left_out_is_said_noted_and_forgotten_by_the_next_run(

@@ -1,6 +1,7 @@
 """The process that holds a model for `engines.vllm`: it runs vLLM and imports little of this project."""
 
 import gc
+import logging
 import os
 import select
 import signal
@@ -15,6 +16,8 @@ from skillmoe_lib.generation import Failure, Generation
 
 _SIGN_OF_LIFE_S = 1.0
 _GRACE_S = 10.0
+# torch warns of this on every CPU, as it is imported after this module: a line in red in every notebook.
+logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
 def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None:
