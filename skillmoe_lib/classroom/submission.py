@@ -38,7 +38,8 @@ def submit(exercise: str, value: object) -> None:
     text = json.dumps(_plain(value, exercise), ensure_ascii=False)
     if len(text) > MAX_CHARACTERS:
         raise SkillmoeError(
-            f"the answer to {exercise} must be at most {MAX_CHARACTERS:,} characters of JSON, got {len(text):,}"
+            f"the answer to {exercise} must be at most {MAX_CHARACTERS:,} characters of JSON, "
+            f"got {len(text):,}"
         )
     path = Path(ANSWERS)
     answers: dict[str, Any] = {}

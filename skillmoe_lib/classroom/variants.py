@@ -1,7 +1,7 @@
 """A variant for each student: other questions and another pool, drawn from the student's id.
 
-The student's notebook and the grader's key draw the same variant, so the key knows each student's truth, and an
-answer copied from somebody else is the answer to other questions.
+The student's notebook and the grader's key draw the same variant, so the key knows each student's truth, and
+an answer copied from somebody else is the answer to other questions.
 """
 
 from collections.abc import Iterable
