@@ -66,7 +66,7 @@ _PDEATHSIG, _NO_NEW_PRIVS = 1, 38
 
 
 def main() -> None:
-    """Do the job that standard input gives; a job that is a probe only makes the namespaces."""
+    """Do the job that standard input gives."""
     job = json.load(sys.stdin)
     os.umask(0o022)
     if job["namespaces"]:
@@ -83,9 +83,6 @@ def main() -> None:
         folder = FOLDER
     else:
         user, folder = None, job["folder"]
-    if job.get("probe"):
-        print(json.dumps({"end": "finished"}))
-        return
     print(json.dumps(_watch(job, Path(folder), user)))
     sys.stdout.flush()
     os._exit(0)  # no thread that still reads output holds this up
