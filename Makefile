@@ -4,6 +4,7 @@
 # make lab     JupyterLab, opened at notebooks/quick_start.ipynb;  make lab FLAGS="--port 9999 --no-browser"
 # make test-browser  JupyterLab and the report in a real browser (Chromium; not part of make test)
 # make pocket  train the pocket pool again from seeds, into data/pocket (about an hour on two cores)
+# make assignments   students' versions of the assignments (docs/classroom.md)
 # make clean   remove the environment and the tools' caches; generations and reports are kept
 #
 # ENGINE=gpu        vLLM for NVIDIA GPUs in place of vLLM for the CPU
@@ -29,7 +30,7 @@ ifeq ($(filter $(ENGINE),cpu gpu),)
 $(error ENGINE must be cpu or gpu, not "$(ENGINE)")
 endif
 
-.PHONY: run test test-browser setup check lab pocket clean
+.PHONY: run test test-browser setup check lab pocket assignments clean
 .DEFAULT_GOAL := run
 
 run: setup
@@ -53,6 +54,9 @@ lab: setup
 
 pocket: setup
 	@$(BIN)/python -m skillmoe_lib.pocket
+
+assignments: setup
+	@$(BIN)/python -m skillmoe_lib assignments build
 
 setup: $(READY)
 

@@ -227,7 +227,7 @@ GROUND = ("errors", "files", "paths", "seeding", "progress", "presets")
 ROOMS = (
     "ground", "tables", "settings", "generation", "hub", "questions", "experts", "prompts", "answers",
     "inference", "recorded", "profiling", "aggregation", "routing", "methods", "evaluation", "pipeline",
-    "studies", "pocket", "cli",
+    "studies", "pocket", "classroom", "cli",
 )  # fmt: skip
 
 
