@@ -2,6 +2,7 @@
 # make test    set up what is missing and run the tests
 # make setup   only the environment (.venv);  make check  format, lint, types;  make lab  JupyterLab
 # make pocket  train the pocket pool again from seeds, into data/pocket (about an hour on two cores)
+# make assignments   students' versions of the assignments (docs/classroom.md)
 # make clean   remove the environment and the tools' caches; generations and reports are kept
 #
 # ENGINE=gpu        vLLM for NVIDIA GPUs in place of vLLM for the CPU
@@ -25,7 +26,7 @@ ifeq ($(filter $(ENGINE),cpu gpu),)
 $(error ENGINE must be cpu or gpu, not "$(ENGINE)")
 endif
 
-.PHONY: run test setup check lab pocket clean
+.PHONY: run test setup check lab pocket assignments clean
 .DEFAULT_GOAL := run
 
 run: setup
@@ -44,6 +45,9 @@ lab: setup
 
 pocket: setup
 	@$(BIN)/python -m skillmoe_lib.pocket
+
+assignments: setup
+	@$(BIN)/python -m skillmoe_lib assignments build
 
 setup: $(READY)
 

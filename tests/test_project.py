@@ -228,7 +228,7 @@ GROUND = ("errors", "files", "paths", "seeding", "progress", "presets")
 ROOMS = (
     "ground", "tables", "settings", "generation", "hub", "questions", "experts", "prompts", "answers",
     "inference", "profiling", "aggregation", "routing", "methods", "evaluation", "pipeline", "studies",
-    "pocket", "cli",
+    "pocket", "classroom", "cli",
 )  # fmt: skip
 
 

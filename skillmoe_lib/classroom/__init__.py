@@ -1,6 +1,9 @@
 """The classroom: assignments with a variant for each student, and their grading (docs/classroom.md).
 
-`variants` draws each student's questions and pool; `submission` keeps what a notebook answers.
+In a student's notebook: `variants` draws the student's questions and pool; `submission` keeps the answers.
+With the instructor: `course` reads solution notebooks and makes students' versions; `submissions` finds what
+was handed in; `sandbox` executes it, by way of `warden` (limits) and `runner` (cells); `scoring` has the key;
+`grading` puts these together and writes the marks.
 """
 
 from skillmoe_lib.classroom.submission import submit

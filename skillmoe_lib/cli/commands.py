@@ -71,6 +71,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "name", metavar="NAME", help="in data/pools or data/benchmarks, or a path to a .yaml file"
     )
+    sub = add("assignments", _assignments, "make the students' versions of the solution notebooks")
+    sub.add_argument("action", choices=["build"])
+    sub.add_argument("--source", type=Path, metavar="DIR", help="default notebooks/assignments/source")
+    sub.add_argument("--to", type=Path, metavar="DIR", help="default notebooks/assignments/student")
+    sub = add("grade", _grade, "grade a folder of submissions into grades.csv and pages of feedback")
+    sub.add_argument("folder", type=Path, metavar="FOLDER", help="holds a folder for each student")
+    sub.add_argument("--assignment", default="", metavar="NAME", help="default: all that were handed in")
+    sub.add_argument("--source", type=Path, metavar="DIR", help="default notebooks/assignments/source")
+    sub.add_argument("--to", type=Path, metavar="DIR", help="default reports/grades-FOLDER")
+    sub.add_argument(
+        "--time-limit", type=float, default=300.0, metavar="S", help="of a notebook, default 300"
+    )
+    sub.add_argument("--parallel", type=int, metavar="N", help="default: one for each processor")
     return parser
 
 
@@ -172,6 +185,47 @@ def _new(options: argparse.Namespace) -> int:
 
     for path in write_new(options.kind, options.name):
         print(f"wrote {path}")
+    return 0
+
+
+def _assignments(options: argparse.Namespace) -> int:
+    from skillmoe_lib.classroom.course import build
+    from skillmoe_lib.paths import project_root
+
+    folder = project_root() / "notebooks" / "assignments"
+    for path in build(options.source or folder / "source", options.to or folder / "student"):
+        print(f"wrote {path}")
+    return 0
+
+
+def _grade(options: argparse.Namespace) -> int:
+    import time
+
+    from skillmoe_lib.classroom.grading import Mark, grade
+    from skillmoe_lib.classroom.sandbox import Limits, weakness
+    from skillmoe_lib.paths import project_root
+
+    def tell(mark: Mark) -> None:
+        points = f"{mark.score:g}/{mark.max_score:g}"
+        print(f"{mark.assignment}  {mark.student_id}  {points}  {mark.reason}".rstrip(), flush=True)
+
+    if options.time_limit <= 0 or (options.parallel is not None and options.parallel < 1):
+        raise SkillmoeError("--time-limit must be above 0 and --parallel at least 1")
+    if weak := weakness():
+        print(f"warning: {weak}", file=sys.stderr)
+    root = project_root()
+    target = options.to or root / "reports" / f"grades-{options.folder.resolve().name}"
+    started = time.monotonic()
+    marks = grade(
+        options.folder,
+        options.source or root / "notebooks" / "assignments" / "source",
+        target,
+        assignment=options.assignment,
+        limits=Limits(time_s=options.time_limit),
+        n_parallel=options.parallel,
+        tell=tell,
+    )
+    print(f"{len(marks)} marks in {time.monotonic() - started:.0f} s: {target / 'grades.csv'}")
     return 0
 
 
