@@ -34,7 +34,9 @@ def answers_of(notebook: Any, student_id: str, *, go_on: bool = False) -> dict[s
         tagged = "parameters" in cell.metadata.get("tags", [])
         source = f"student_id = {student_id!r}" if tagged else cell.source
         try:
-            exec(compile(source, cell.metadata.get("nbgrader", {}).get("grade_id", "cell"), "exec"), namespace)
+            exec(
+                compile(source, cell.metadata.get("nbgrader", {}).get("grade_id", "cell"), "exec"), namespace
+            )
         except Exception:
             if not go_on:
                 raise
@@ -54,9 +56,7 @@ def test_there_are_six_of_ten_points() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_solution_scores_full_points(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_solution_scores_full_points(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = nbformat.read(SOURCE / f"{name}.ipynb", as_version=4)
     submitted = {}
     for student_id in ("ada", "Zoë 17"):
