@@ -178,6 +178,7 @@ def _mark(
         *([fault] if fault else ()),
         *_identity(execution, student),
         *execution.noted,
+        *_raised(execution, assignment),
     ]
     return Mark(
         assignment=assignment.name,
@@ -197,6 +198,12 @@ def _identity(execution: Execution, student: str) -> list[str]:
     if given is None or given == student:
         return []
     return [f"the notebook's student_id is {given!r}, the folder's {student!r}, whose variant counts"]
+
+
+def _raised(execution: Execution, assignment: Assignment) -> list[str]:
+    """The student's own cells that raised, but for those left as they were; at most three."""
+    own = [r for r in execution.raised if r.id not in assignment.locked and r.error != "NotImplementedError"]
+    return [f"{r.id or f'code cell {r.number}'} raised {r.error}" for r in own[:3]]
 
 
 def _explained(scores: Mapping[str, Score], execution: Execution, assignment: Assignment) -> dict[str, Score]:

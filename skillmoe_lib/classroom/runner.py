@@ -1,8 +1,8 @@
 """Runs a submission's cells, inside the limits that `warden` has set. All of it is in the student's reach.
 
-A script: it reads {"cells": [{"id", "source"}], "refuse": bool} from standard input, runs the cells one after
-another in IPython (a cell that raises does not stop the next one, as in nbgrader), and leaves what they
-`submit` in answers.json. No kernel and no socket is needed for that.
+A script: it reads {"cells": [{"id", "source"}], "private": folders, "refuse": bool} from standard input,
+runs the cells one after another in IPython (a cell that raises does not stop the next one, as in nbgrader),
+and leaves what they `submit` in answers.json. No kernel and no socket is needed for that.
 
 It also leaves run.jsonl: which cell was begun, what it raised, and what an audit hook of Python saw (a
 connection, a look for the key, a file opened for writing elsewhere). These lines only explain a result to
@@ -38,7 +38,7 @@ def main() -> None:
     shell = InteractiveShell.instance()
     shell.history_manager.enabled = False  # type: ignore[union-attr]
     shell.colors = "nocolor"  # type: ignore[assignment]
-    sys.addaudithook(_hook(say, refuse=work["refuse"]))
+    sys.addaudithook(_hook(say, private=tuple(work["private"]), refuse=work["refuse"]))
     for number, cell in enumerate(work["cells"], start=1):
         say(cell=number, id=cell["id"])
         result = shell.run_cell(cell["source"])
@@ -50,7 +50,9 @@ def main() -> None:
     say(finished=True, student_id=student_id[:100] if isinstance(student_id, str) else None)
 
 
-def _hook(say: Callable[..., None], *, refuse: bool) -> Callable[[str, tuple[Any, ...]], None]:
+def _hook(
+    say: Callable[..., None], *, private: tuple[str, ...], refuse: bool
+) -> Callable[[str, tuple[Any, ...]], None]:
     """An audit hook that notes, once each, what a submission has no business with."""
     here = os.path.realpath(".")
     # A store locks its folder in the system's place for temporary files; numbered paths are descriptors.
@@ -65,9 +67,11 @@ def _hook(say: Callable[..., None], *, refuse: bool) -> Callable[[str, tuple[Any
             family = getattr(getattr(given[0], "family", None), "name", "")
             return "" if family == "AF_UNIX" else "used the network"
         if event in {"open", "os.listdir", "os.scandir"} and given and isinstance(given[0], str | bytes):
-            path = os.fsdecode(given[0])
-            if path.endswith("_key.py") or "assignments/source" in path.replace("\\", "/"):
-                return "looked for the key"
+            path = os.path.abspath(os.fsdecode(given[0]))  # noqa: PTH100 - follows no link
+            if refuse:
+                path = os.path.realpath(path)
+            if private and path.removeprefix("/proc/1/root").startswith(private):
+                return "looked into the instructor's folders"
             flags = given[2] if event == "open" and len(given) > 2 and isinstance(given[2], int) else 0
             writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             if writes and not os.path.realpath(path).startswith(writable):

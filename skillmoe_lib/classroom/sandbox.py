@@ -83,7 +83,8 @@ def execute(
     limits
         Default `Limits()`.
     hidden
-        Folders that must not be seen even where they lie inside Python's own or the project's data.
+        Folders with keys, grades and other submissions: not to be seen even where they lie inside Python's
+        own or the project's data.
     namespaces
         Whether to use Linux namespaces; by default where they can be made (`have_namespaces`).
     """
@@ -92,7 +93,11 @@ def execute(
     job = _job(namespaces) | {
         "limits": vars(limits),
         "hidden": [str(path.resolve()) for path in hidden],
-        "work": {"cells": [dict(cell) for cell in cells], "refuse": not namespaces},
+        "work": {
+            "cells": [dict(cell) for cell in cells],
+            "private": [str(path.resolve()) for path in hidden],
+            "refuse": not namespaces,
+        },
     }
     said = _start(job, limits.time_s + _GRACE_S)
     if said is None:
@@ -175,6 +180,8 @@ def _execution(said: dict[str, Any], limits: Limits) -> Execution:
         stopped = f"its process ended{where} (exit code {said['code']})"
     answers = said[ANSWERS]
     noted = list(dict.fromkeys(_line(line["note"]) for line in lines if isinstance(line.get("note"), str)))
+    if said["odd"]:
+        noted.insert(0, f"{', '.join(said['odd'])} could not be taken (a link, too large, or no file)")
     if said["others"]:
         noted.append(f"left {', '.join(map(_line, said['others']))} (ignored)")
     raised = [
@@ -205,5 +212,5 @@ def weakness() -> str:
         return ""
     return (
         "this machine makes no namespaces (Linux does, outside most containers): submissions run as your "
-        "user, and only checks inside Python, which determined code gets round, keep them from files and network"
+        "user, kept from your files and the network only by checks in Python that determined code gets round"
     )

@@ -13,11 +13,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from skillmoe_lib.classroom.course import Assignment
 from skillmoe_lib.classroom.variants import variant
 from skillmoe_lib.errors import SkillmoeError
+
+if TYPE_CHECKING:  # the process that scores reads no notebooks
+    from skillmoe_lib.classroom.course import Assignment
 
 _TIME_S = 60.0
 
@@ -31,7 +33,7 @@ class Score(NamedTuple):
 
 
 def score(
-    assignment: Assignment, student_id: str, answers: str | None, *, time_s: float = _TIME_S
+    assignment: "Assignment", student_id: str, answers: str | None, *, time_s: float = _TIME_S
 ) -> tuple[dict[str, Score], str]:
     """Score what a submission left.
 
@@ -68,7 +70,7 @@ def score(
     return {name: scores[name] for name in assignment.points}, fault
 
 
-def read_answers(text: str | None, assignment: Assignment) -> tuple[dict[str, Any], str]:
+def read_answers(text: str | None, assignment: "Assignment") -> tuple[dict[str, Any], str]:
     """The values in answers.json for the assignment's exercises, and what is wrong with it in one line."""
     if text is None:
         return {}, ""
@@ -91,7 +93,7 @@ def _refuse(constant: str) -> float:
 
 
 def _ask(
-    assignment: Assignment, student_id: str, values: Mapping[str, Any], time_s: float
+    assignment: "Assignment", student_id: str, values: Mapping[str, Any], time_s: float
 ) -> dict[str, Score]:
     """Scores that a process with the key gives before it ends or is ended."""
     job = {

@@ -151,8 +151,8 @@ def _handed_in(path: Path) -> datetime:
 def prepare(submission: Submission, assignment: Assignment) -> Prepared:
     """The code cells to run: the student's own, with given cells and exercises as they were handed out.
 
-    A given cell that was changed or deleted is put back (a deleted one in its place among the given cells
-    around it); a second cell with the same id is run as an ordinary cell.
+    A given cell that was changed or deleted is put back (a deleted one before the first that came after it);
+    a second cell with the same id is run as an ordinary cell.
     """
     handed_out = {cell.grade_id: cell for cell in assignment.given if cell.grade_id}
     notes: list[str] = []
@@ -183,9 +183,9 @@ def prepare(submission: Submission, assignment: Assignment) -> Prepared:
             continue
         notes.append(f"cell {name} was missing" + (" and was put back" if name in assignment.locked else ""))
         if name in assignment.locked:
-            before = set(order[:place])
-            after = max((i for i, cell in enumerate(kept) if cell.grade_id in before), default=-1)
-            kept.insert(after + 1, handed_out[name])
+            later = set(order[place:])
+            here = next((i for i, cell in enumerate(kept) if cell.grade_id in later), len(kept))
+            kept.insert(here, handed_out[name])
             seen.add(name)
     cells = [
         {"id": cell.grade_id, "source": cell.source}

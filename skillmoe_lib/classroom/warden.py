@@ -147,13 +147,15 @@ def _watch(job: dict[str, Any], folder: Path, user: int | None) -> dict[str, Any
     reader.join(1.0)
     if not end and n_bytes > limits["output_bytes"]:
         end = "output"
+    taken = {name: _take(folder / name) for name in TAKEN}
     return {
         "end": end or "exit",
         "code": code,
         "wall_s": round(time.monotonic() - started, 2),
         "tail": tail.decode(errors="replace"),
         "others": _others(folder),
-        **{name: _take(folder / name) for name in TAKEN},
+        "odd": [name for name, text in taken.items() if text is None and os.path.lexists(folder / name)],
+        **taken,
     }
 
 
