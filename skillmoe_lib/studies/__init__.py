@@ -3,4 +3,6 @@
 `paper_tables` and `variants` reproduce the paper's tables; `ablations` varies one setting; `run_time`
 measures ways of running; `accuracy_calls` computes sequential recruiting's curve; `keyword_variance` includes
 the draw of keywords in an interval; `routers` and `extraction` study recorded answers.
+`outcomes` holds what every expert of a pool answered, `what_if` replays methods on it, `pool` computes what
+each expert is worth.
 """

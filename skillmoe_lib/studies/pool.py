@@ -1,0 +1,562 @@
+"""What each expert of a pool is worth, and how large the pool, k, the budget and validation need to be.
+
+A *game* says which questions every sub-pool answers right under one method, from recorded answers
+(`outcomes`); nothing is generated. The value of an expert is what the pool loses without it (leave-one-out),
+or its mean gain over all orders in which the pool could have been put together (Shapley 1953; for members of
+an ensemble Rozemberczki and Sarkar 2021, "The Shapley value of classifiers in ensemble games").
+
+Intervals are over questions (`evaluation.intervals`), and what was learnt on validation is held fixed; only
+the learning curve draws the validation questions anew too.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import comb
+from scipy.stats import norm
+from scipy.stats import t as student_t
+
+from skillmoe_lib import seeding
+from skillmoe_lib.errors import SkillmoeError, unknown
+from skillmoe_lib.evaluation.intervals import Interval, paired_bootstrap, wilson
+from skillmoe_lib.pipeline import preset_router
+from skillmoe_lib.studies import what_if as replay
+from skillmoe_lib.studies.outcomes import COSTS, Bools, Floats, Ints, Outcomes
+from skillmoe_lib.studies.what_if import difference, plurality, what_if
+
+#: Methods with a game, and the largest pool whose every sub-pool is played. In "vote" all experts vote.
+EXACT_UP_TO = {"vote": 16, "top_k": 16, "majority_vote": 12, "sequential": 8, "sequential_without_skills": 8}
+N_PERMUTATIONS = 100
+POINT = 0.01
+
+
+# -- games ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Game:
+    """Which questions each sub-pool answers right.
+
+    Parameters
+    ----------
+    method
+        One of `EXACT_UP_TO`.
+    experts
+        In the order of the bits: a sub-pool is a whole number whose bit i says whether it has expert i.
+    play
+        Sub-pools, shape (m,) -> whether each question is answered right, shape (m, n_questions). The empty
+        pool answers nothing.
+    """
+
+    method: str
+    experts: tuple[str, ...]
+    question_ids: pd.Index
+    play: Callable[[Ints], Bools]
+
+    @property
+    def whole(self) -> int:
+        """The number of the whole pool."""
+        return int(2 ** len(self.experts) - 1)
+
+
+def game(
+    outcomes: Outcomes,
+    method: str = "vote",
+    *,
+    k: int = 3,
+    split: str = "test",
+    temperature: float | None = None,
+    prior: float | None = None,
+    threshold: float | None = None,
+    seed: int = 0,
+) -> Game:
+    """The game of one method on one split.
+
+    - "vote": every expert of the sub-pool votes; ties go to the most accurate on validation.
+    - "top_k": its k most accurate experts on validation vote.
+    - "majority_vote": k draws of the skill router (preset "skillmoe", without trimming) vote.
+    - "sequential", "sequential_without_skills": experts are asked in turn until `threshold` (None: chosen
+      on validation for the whole pool, for an average of k calls).
+
+    Profiles and accuracies are learnt on validation, for each expert by itself, so those of a sub-pool are
+    the whole pool's. On split "validation" they are judged where they were learnt: only for choosing.
+    """
+    if method not in EXACT_UP_TO:
+        raise unknown("method", method, EXACT_UP_TO)
+    if method in ("vote", "top_k"):
+        return _vote_game(outcomes, method, split, k)
+    if method == "majority_vote":
+        return _drawn_game(outcomes, split, k, temperature, prior, seed)
+    return _sequential_game(outcomes, method, split, k, threshold)
+
+
+def _vote_game(pool: Outcomes, method: str, split: str, k: int) -> Game:
+    """Votes by bit operations: the votes of an answer are the bits that a sub-pool shares with its voters."""
+    right = pool.validation_scores.groupby("expert")["correct"].mean()
+    order = sorted(range(len(pool.experts)), key=lambda i: (-right[pool.experts[i]], pool.experts[i]))
+    if len(order) > 40:
+        raise SkillmoeError(f"a game of votes has at most 40 experts, given {len(order)}")
+    rows = pool.rows(split)
+    number, correct = pool.answer[rows][:, order], pool.correct[rows][:, order]
+    bits = 1 << np.arange(len(order), dtype=np.int64)
+    voters: list[dict[bool, list[int]]] = []
+    for given, hits in zip(number, correct, strict=True):
+        sides: dict[bool, list[int]] = {True: [], False: []}
+        for answer in np.unique(given[given >= 0]):
+            who = given == answer
+            sides[bool(hits[who].any())].append(int(bits[who].sum()))
+        voters.append(sides)
+    table = _standing(np.arange(2 ** len(order)), len(order)) if len(order) <= 16 else None
+
+    def play(pools: Ints) -> Bools:
+        asked, back = np.unique(_first_bits(pools, k) if method == "top_k" else pools, return_inverse=True)
+        won = np.zeros((len(rows), len(asked)), dtype=bool)
+        for row, sides in enumerate(voters):
+            best = {True: np.zeros(len(asked), np.int64), False: np.zeros(len(asked), np.int64)}
+            for side, masks in sides.items():
+                for mask in masks:
+                    shared = asked & mask
+                    found = _standing(shared, len(order)) if table is None else table[shared]
+                    np.maximum(best[side], found, out=best[side])
+            won[row] = best[True] > best[False]
+        return np.asarray(won.T[back])
+
+    names = tuple(pool.experts[i] for i in order)
+    return Game(method, names, pool.questions.index[rows], play)
+
+
+def _standing(voters: Ints, n: int) -> Ints:
+    """What decides between answers: how many voters, then whose first voter comes earlier. 0: no voter."""
+    first = voters & -voters
+    return np.asarray((np.bitwise_count(voters).astype(np.int64) << (n + 1)) - first)
+
+
+def _first_bits(pools: Ints, k: int) -> Ints:
+    """The lowest k bits of each number."""
+    rest = np.array(pools)
+    for _ in range(k):
+        rest &= rest - 1  # takes the lowest bit away
+    return np.asarray(pools ^ rest)
+
+
+def _members(pools: Ints, n: int) -> Bools:
+    return np.asarray((pools[:, None] >> np.arange(n)) & 1).astype(bool)
+
+
+def _one_by_one(n_questions: int, n: int, answer_right: Callable[[Ints], Bools]) -> Callable[[Ints], Bools]:
+    """A play that computes one sub-pool after the other, from the positions of its members."""
+
+    def play(pools: Ints) -> Bools:
+        won = np.zeros((len(pools), n_questions), dtype=bool)
+        for i, members in enumerate(_members(pools, n)):
+            if members.any():
+                won[i] = answer_right(np.flatnonzero(members))
+        return won
+
+    return play
+
+
+def _drawn_game(
+    pool: Outcomes, split: str, k: int, temperature: float | None, prior: float | None, seed: int
+) -> Game:
+    """The skill router's draws, with the uniform numbers of `routing.slots.draw`.
+
+    Formula "fixed" divides relevances by the number of experts, so a sub-pool draws with the whole pool's
+    probabilities to the power of whole / sub-pool.
+    """
+    router = preset_router("skillmoe", k=k, temperature=-1.0 if temperature is None else temperature)
+    router.set_params(**({} if prior is None else {"prior": prior}))
+    fitted = router.fit(replay.skills_of(pool, "validation"), pool.validation_scores)
+    ids, n = pool.ids(split), len(pool.experts)
+    chances = fitted.probabilities(replay.skills_of(pool, split), question_ids=ids)[list(pool.experts)]
+    with np.errstate(divide="ignore"):
+        relevance = np.log(chances.to_numpy())
+    uniform = np.array([seeding.generator(seed, question_id).random(k) for question_id in ids])
+    rows, at = pool.rows(split)[:, None], np.arange(len(ids))[:, None]
+    number, correct = pool.answer[rows[:, 0]], pool.correct[rows[:, 0]]
+
+    def answer_right(members: Ints) -> Bools:
+        w = relevance[:, members] * (n / len(members))
+        reached = np.exp(w - w.max(axis=1, keepdims=True)).cumsum(axis=1)
+        reached /= reached[:, -1:]
+        drawn = members[(reached[:, None, :] <= uniform[:, :, None]).sum(axis=2)]
+        given = number[at, drawn]
+        return _right(given, correct[at, drawn], plurality(given))
+
+    return Game("majority_vote", pool.experts, ids, _one_by_one(len(ids), n, answer_right))
+
+
+def _sequential_game(pool: Outcomes, method: str, split: str, k: int, threshold: float | None) -> Game:
+    turns = replay.turns_of(pool, method, split)
+    if threshold is None:
+        threshold = replay.chosen_threshold(pool, method, budget=k)
+    n, ids = len(pool.experts), pool.ids(split)
+
+    def answer_right(members: Ints) -> Bools:
+        kept = np.isin(turns.order, members)
+        at = np.argsort(~kept, axis=1, kind="stable")[:, : len(members)]
+        given, accuracy, correct = (
+            np.take_along_axis(x, at, axis=1) for x in (turns.given, turns.accuracy, turns.correct)
+        )
+        path = replay.believed(given, accuracy, turns.n_answers, until=threshold)
+        return _right(given, correct, path.answer[:, -1])
+
+    return Game(method, pool.experts, ids, _one_by_one(len(ids), n, answer_right))
+
+
+def _right(given: Ints, correct: Bools, answer: Ints) -> Bools:
+    return np.asarray((correct & (given == answer[:, None]) & (given >= 0)).any(axis=1))
+
+
+# -- the value of an expert -----------------------------------------------------------------------------
+
+
+def shapley_of(values: Floats) -> Floats:
+    """Shapley values from the worth of every sub-pool, shape (2**n, ...) -> (n, ...).
+
+    phi_i = sum over sub-pools S without i of |S|! (n - |S| - 1)! / n! (v(S + i) - v(S)). They add up to
+    v(all) - v(none).
+    """
+    n = int(values.shape[0]).bit_length() - 1
+    if values.shape[0] != 2**n or n < 1:
+        raise SkillmoeError(f"values must be those of all 2**n sub-pools, given {values.shape[0]}")
+    members = _members(np.arange(2**n), n).T
+    size = members.sum(axis=0)
+    with np.errstate(divide="ignore"):  # the empty pool is never joined, the whole one never left
+        joins, stays = 1 / (n * comb(n - 1, size - 1)), 1 / (n * comb(n - 1, size))
+    weights = np.where(members, joins, -stays)
+    flat = values.reshape(2**n, -1)
+    parts = [weights[:, at : at + 2048] @ flat[at : at + 2048].astype(float) for at in range(0, 2**n, 2048)]
+    return np.asarray(np.sum(parts, axis=0).reshape(n, *values.shape[1:]))
+
+
+def shapley(
+    played: Game, *, n_permutations: int | None = None, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Each expert's Shapley value: expert, value, low, high, n_questions, n_permutations (0: exact).
+
+    The values add up to the accuracy of the whole pool. `n_permutations` orders are drawn where the pool is
+    too large to play every sub-pool (None: `EXACT_UP_TO` decides); the interval then also has the error of
+    that draw, the squares of both half-widths added.
+    """
+    n = len(played.experts)
+    if n_permutations is None:
+        n_permutations = 0 if n <= EXACT_UP_TO[played.method] else N_PERMUTATIONS
+    spread = np.zeros(n)
+    if n_permutations == 0:
+        by_question = shapley_of(played.play(np.arange(2**n)))
+    else:
+        by_question, spread = _sampled(played, n_permutations, seed)
+    z = float(norm.ppf((1 + level) / 2))
+    rows = []
+    for expert, each, error in zip(played.experts, by_question, spread, strict=True):
+        value = _wider(mean_of(each, level=level, seed=seed), z * error)
+        rows.append((expert, *value, n_permutations))
+    columns = ["expert", "value", "low", "high", "n_questions", "n_permutations"]
+    return _best_first(pd.DataFrame(rows, columns=columns))
+
+
+def _sampled(played: Game, n_permutations: int, seed: int) -> tuple[Floats, Floats]:
+    """Mean gains over random orders, shape (n, n_questions), and the standard error of their means, (n,)."""
+    n = len(played.experts)
+    orders = np.array([seeding.generator("order", seed, i).permutation(n) for i in range(n_permutations)])
+    before = np.concatenate([np.zeros((n_permutations, 1), int), (1 << orders).cumsum(axis=1)], axis=1)
+    pools, back = np.unique(before, return_inverse=True)
+    won = played.play(pools).astype(np.int8)
+    gains, means = np.zeros((n, len(played.question_ids))), np.zeros((n_permutations, n))
+    for i, (order, at) in enumerate(zip(orders, back.reshape(before.shape), strict=True)):
+        gained = np.diff(won[at], axis=0)
+        gains[order] += gained / n_permutations
+        means[i, order] = gained.mean(axis=1)
+    return gains, means.std(axis=0, ddof=1) / math.sqrt(n_permutations)
+
+
+def leave_one_out(outcomes: Outcomes, *, level: float = 0.95, seed: int = 0, **settings: Any) -> pd.DataFrame:
+    """What the pool loses without each expert, everything learnt again: `settings` are those of `what_if`.
+
+    Columns: expert, value (accuracy of the whole pool minus that without the expert), low, high (paired by
+    question), n_questions, without (the accuracy that is left), device_seconds (what the whole pool takes
+    more per question), per_device_second (value over those seconds; null if they are unknown or not saved).
+    """
+    if len(outcomes.experts) < 2:
+        raise SkillmoeError("leaving one out takes a pool of at least 2 experts, given 1")
+    whole = what_if(outcomes, seed=seed, **settings)
+    rows = []
+    for expert in outcomes.experts:
+        rest = [name for name in outcomes.experts if name != expert]
+        without = what_if(outcomes, experts=rest, seed=seed, **settings)
+        value, low, high, n = difference(whole, without, level=level, seed=seed)
+        seconds = whole.cost["device_seconds"] - without.cost["device_seconds"]
+        rate = value / seconds if seconds > 0 else math.nan
+        rows.append((expert, value, low, high, n, without.accuracy.estimate, seconds, rate))
+    columns = [
+        "expert",
+        "value",
+        "low",
+        "high",
+        "n_questions",
+        "without",
+        "device_seconds",
+        "per_device_second",
+    ]
+    return _best_first(pd.DataFrame(rows, columns=columns))
+
+
+def gains_by_size(played: Game, types: Mapping[str, str] | None = None, *, seed: int = 0) -> pd.DataFrame:
+    """What one more expert of a type adds to pools of each size: type, size, gain, low, high, n_questions.
+
+    The mean over all experts of the type and all sub-pools of `size` others. The last size is the whole pool
+    without one: what the present pool would gain from one more like these, if it is like these. `types` maps
+    each expert to its type (None: each is its own). Needs a pool whose every sub-pool can be played.
+    """
+    n = len(played.experts)
+    if n > EXACT_UP_TO[played.method]:
+        raise SkillmoeError(
+            f"gains by size of {played.method!r} need at most {EXACT_UP_TO[played.method]} experts, given {n}"
+        )
+    kinds = [(types or {}).get(name, name) for name in played.experts]
+    pools = np.arange(2**n)
+    won, members = played.play(pools), _members(pools, n)
+    size = members.sum(axis=1)
+    rows = []
+    for kind in dict.fromkeys(kinds):
+        own = [i for i, name in enumerate(kinds) if name == kind]
+        for count in range(n):
+            parts = []
+            for i in own:
+                without = pools[~members[:, i] & (size == count)]
+                parts.append(won[without | (1 << i)].mean(axis=0) - won[without].mean(axis=0))
+            rows.append((kind, count, *mean_of(np.mean(parts, axis=0), seed=seed)))
+    return pd.DataFrame(rows, columns=["type", "size", "gain", "low", "high", "n_questions"])
+
+
+def best_subjects(outcomes: Outcomes) -> dict[str, str]:
+    """A type for each expert: the subject in which it exceeds the pool's mean most on validation."""
+    rows = outcomes.rows("validation")
+    ran = np.where(outcomes.ran[rows], outcomes.correct[rows].astype(float), np.nan)
+    frame = pd.DataFrame(ran, columns=list(outcomes.experts))
+    by_subject = frame.groupby(outcomes.questions["subject"].to_numpy()[rows]).mean()
+    above = by_subject.sub(by_subject.mean(axis=1), axis=0)
+    return {str(name): str(above[name].idxmax()) for name in above}
+
+
+# -- redundancy -----------------------------------------------------------------------------------------
+
+
+def redundancy(
+    outcomes: Outcomes, *, split: str = "test", n_boot: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """How much each pair of experts is alike.
+
+    Columns: expert, other, n_questions, agreement (both give the same answer; agreement_low, agreement_high:
+    Wilson), both_wrong, same_wrong (of the questions that both get wrong, the share on which they give the
+    same answer), error_correlation (phi coefficient of being wrong) with low and high, a percentile bootstrap
+    over questions. Null where it is not defined: an expert that is always right or always wrong.
+    """
+    rows = outcomes.rows(split)
+    wrong = (~outcomes.correct[rows]).astype(float)
+    given = outcomes.answer[rows]
+    n = len(rows)
+    random = seeding.generator("redundancy", seed)
+    weights = random.multinomial(n, np.full(n, 1 / n), size=n_boot) / n
+    mean = weights @ wrong
+    found = []
+    for i, expert in enumerate(outcomes.experts):
+        for j in range(i + 1, len(outcomes.experts)):
+            both = wrong[:, i] * wrong[:, j]
+            same = (given[:, i] == given[:, j]) & (given[:, i] >= 0)
+            drawn = _phi(weights @ both, mean[:, i], mean[:, j])
+            low, high = (
+                np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+                if np.isfinite(drawn).any()
+                else (math.nan, math.nan)
+            )
+            agreement = wilson(int(same.sum()), n, level)
+            alike = float((same & (both > 0)).sum() / both.sum()) if both.any() else math.nan
+            phi = float(_phi(both.mean(), wrong[:, i].mean(), wrong[:, j].mean()))
+            found.append(
+                (
+                    expert,
+                    outcomes.experts[j],
+                    n,
+                    *agreement[:3],
+                    both.mean(),
+                    alike,
+                    phi,
+                    float(low),
+                    float(high),
+                )
+            )
+    columns = ["expert", "other", "n_questions", "agreement", "agreement_low", "agreement_high", "both_wrong"]
+    columns += ["same_wrong", "error_correlation", "low", "high"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def _phi(both: Any, one: Any, other: Any) -> Any:
+    spread = np.sqrt(one * (1 - one) * other * (1 - other))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(spread > 0, (both - one * other) / spread, np.nan)
+
+
+# -- how much is enough ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SmallestPool:
+    """A sub-pool chosen on validation, and on test its accuracy and its difference to the whole pool."""
+
+    experts: tuple[str, ...]
+    validation: float
+    accuracy: Interval
+    whole: Interval
+    difference: Interval
+    n_tried: int
+
+
+def smallest_pool(
+    outcomes: Outcomes, method: str = "vote", *, within: float = POINT, seed: int = 0, **settings: Any
+) -> SmallestPool:
+    """The smallest sub-pool that loses at most `within` of the whole pool's accuracy on validation.
+
+    Of equally small ones the most accurate on validation. All sub-pools are tried up to `EXACT_UP_TO`
+    experts; of a larger pool the expert that is missed least is taken out, again and again. The more are
+    tried, the more the validation accuracy flatters: read the difference on test.
+    """
+    fitting = game(outcomes, method, split="validation", seed=seed, **settings)
+    n = len(fitting.experts)
+    if n <= EXACT_UP_TO[method]:
+        pools = np.arange(1, 2**n)
+        right = fitting.play(pools).mean(axis=1)
+    else:
+        pools, right = _taken_out(fitting)
+    enough = right >= right[pools == fitting.whole] - within - 1e-12
+    size = np.bitwise_count(pools).astype(int)
+    at = np.lexsort((pools, -right, size, ~enough))[0]
+    judged = game(outcomes, method, split="test", seed=seed, **settings)
+    chosen, whole = judged.play(np.array([pools[at], judged.whole]))
+    return SmallestPool(
+        tuple(name for name, here in zip(fitting.experts, _members(pools[[at]], n)[0], strict=True) if here),
+        float(right[at]),
+        wilson(int(chosen.sum()), chosen.size),
+        wilson(int(whole.sum()), whole.size),
+        paired_bootstrap(chosen.astype(float), whole.astype(float), seed=seed),
+        len(pools),
+    )
+
+
+def _taken_out(played: Game) -> tuple[Ints, Floats]:
+    """Sub-pools from the whole down to one expert, each without the expert that was missed least."""
+    pools = [played.whole]
+    right = [float(played.play(np.array(pools)).mean())]
+    while np.bitwise_count(pools[-1]) > 1:
+        here = np.flatnonzero(_members(np.array(pools[-1:]), len(played.experts))[0])
+        tried = pools[-1] ^ (1 << here)
+        means = played.play(tried).mean(axis=1)
+        pools.append(int(tried[means.argmax()]))
+        right.append(float(means.max()))
+    return np.array(pools), np.array(right)
+
+
+def by_k(
+    outcomes: Outcomes,
+    *,
+    methods: Sequence[str] = ("top_k", "majority_vote", "committee", "sequential"),
+    ks: Iterable[float] = (1, 3, 5),
+    seeds: Sequence[int] = (0,),
+    **settings: Any,
+) -> pd.DataFrame:
+    """Accuracy of each method at each k: method, k, accuracy, low, high, n_questions, calls and the costs.
+
+    For sequential recruiting k is the average number of calls that its threshold is chosen for. Methods that
+    draw run with every seed, and seeds of a question stay together in the interval.
+    """
+    rows = []
+    for method in methods:
+        for k in ks:
+            if method not in replay.SEQUENTIAL and (k != int(k) or k > len(outcomes.experts)):
+                continue  # slots are whole, and at most one for each expert
+            drawn = seeds if method in replay.DRAWN else seeds[:1]
+            done = [what_if(outcomes, method=method, k=k, seed=seed, **settings) for seed in drawn]
+            calls = float(np.mean([one.calls for one in done]))
+            costs = [float(np.mean([one.cost[name] for one in done])) for name in COSTS]
+            right = np.mean([one.correct for one in done], axis=0)
+            accuracy = done[0].accuracy if len(done) == 1 else mean_of(right)
+            rows.append((method, k, *accuracy, calls, *costs))
+    columns = ["method", "k", "accuracy", "low", "high", "n_questions", "calls", *COSTS]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def learning_curve(
+    outcomes: Outcomes,
+    *,
+    methods: Sequence[str] = ("top_k", "majority_vote", "sequential"),
+    sizes: Sequence[int] = (25, 50, 100, 200),
+    n_draws: int = 5,
+    k: float = 3,
+    level: float = 0.95,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Test accuracy against the number of validation questions learnt from.
+
+    Columns: method, n_validation, accuracy, low, high, n_questions, spread (standard deviation between
+    validation sets), difference (to all validation questions, paired), difference_low, difference_high,
+    n_draws. Each size is drawn `n_draws` times; all of validation is the last row. Intervals are over test
+    questions and, the squares of half-widths added, over the draws of validation questions. Draws overlap if
+    the size is not small against the whole, and then look more alike than new questions would.
+    """
+    n_all = len(outcomes.rows("validation"))
+    if wrong := [size for size in sizes if not 1 <= size < n_all]:
+        raise SkillmoeError(f"sizes must be from 1 to {n_all - 1} validation questions, given {wrong[0]}")
+    t = float(student_t.ppf((1 + level) / 2, n_draws - 1)) if n_draws > 1 else math.nan
+    rows = []
+    for method in methods:
+        drawn = range(n_draws) if method in replay.DRAWN else range(1)
+        full = np.mean(
+            [what_if(outcomes, method=method, k=k, seed=i, **settings).correct for i in drawn], axis=0
+        )
+        for size in sizes:
+            done = [
+                what_if(outcomes, method=method, k=k, seed=i, n_validation=size, **settings).correct
+                for i in range(n_draws)
+            ]
+            right, spread = np.mean(done, axis=0), float(np.std(np.mean(done, axis=1), ddof=1))
+            error = t * spread / math.sqrt(n_draws)
+            accuracy = _wider(mean_of(right, level=level), error)
+            loss = _wider(mean_of(right - full, level=level), error)
+            rows.append((method, size, *accuracy, spread, *loss[:3], n_draws))
+        rows.append((method, n_all, *mean_of(full, level=level), 0.0, 0.0, 0.0, 0.0, len(drawn)))
+    columns = ["method", "n_validation", "accuracy", "low", "high", "n_questions", "spread", "difference"]
+    return pd.DataFrame(rows, columns=[*columns, "difference_low", "difference_high", "n_draws"])
+
+
+def enough_validation(curve: pd.DataFrame, *, within: float = POINT) -> pd.DataFrame:
+    """How many validation questions are enough: method, n_validation, difference, difference_low.
+
+    The smallest size from which on every larger one loses, with certainty, less than `within` against all
+    validation questions (the interval's lower end). All of them if no smaller size is certain.
+    """
+    rows = []
+    for _, part in curve.groupby("method", sort=False):
+        ordered = part.sort_values("n_validation", ascending=False)
+        sure = (ordered["difference_low"] > -within).cummin()
+        rows.append(ordered[sure].iloc[-1] if sure.any() else ordered.iloc[0])
+    columns = ["method", "n_validation", "difference", "difference_low"]
+    return pd.DataFrame(rows)[columns].reset_index(drop=True)
+
+
+def mean_of(values: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of one value from -1 to 1 for each question, with its bootstrap interval over questions."""
+    return paired_bootstrap(np.maximum(values, 0), np.maximum(-values, 0), level=level, seed=seed)
+
+
+def _wider(value: Interval, error: float) -> Interval:
+    low = value.estimate - math.hypot(value.estimate - value.low, error)
+    return value._replace(low=low, high=value.estimate + math.hypot(value.high - value.estimate, error))
+
+
+def _best_first(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values(["value", "expert"], ascending=[False, True]).reset_index(drop=True)
