@@ -6,6 +6,7 @@ it gets: what was done honestly before or beside the attack counts, the attack d
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,8 @@ def solution(student_id: str) -> Notebook:
     """The tiny assignment solved by a student."""
     notebook = json.loads((COURSE / "01_tiny.ipynb").read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
-        cell["source"] = "".join(cell["source"]).replace('"student"', json.dumps(student_id))
+        text = "".join(cell["source"]).replace('"student"', json.dumps(student_id))
+        cell["source"] = re.sub("### BEGIN HIDDEN.*?END HIDDEN TESTS\n", "", text, flags=re.DOTALL)
     return notebook
 
 

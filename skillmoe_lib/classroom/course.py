@@ -42,7 +42,7 @@ class Assignment:
     given: tuple[Cell, ...]
     """The cells as handed out, in order."""
     locked: frozenset[str]
-    """Ids of the given cells and exercises, which students do not write."""
+    """Ids of the code cells that students do not write: given code and exercises."""
     questions: tuple[str, ...]
     """Ids of the questions to reflect on, which the instructor reads."""
 
@@ -172,7 +172,9 @@ def _read(path: Path) -> Assignment:
         locked=frozenset(
             c.metadata.nbgrader.grade_id
             for c in cells
-            if not c.metadata.nbgrader.solution and (c.metadata.nbgrader.locked or c.metadata.nbgrader.grade)
+            if c.cell_type == "code"
+            and not c.metadata.nbgrader.solution
+            and (c.metadata.nbgrader.locked or c.metadata.nbgrader.grade)
         ),
         questions=tuple(
             c.metadata.nbgrader.grade_id

@@ -177,9 +177,7 @@ def prepare(submission: Submission, assignment: Assignment) -> Prepared:
             kept.append(cell)
     order = [cell.grade_id for cell in assignment.given if cell.grade_id]
     for place, name in enumerate(order):
-        if name in seen:
-            continue
-        if name in assignment.questions:
+        if name in seen or handed_out[name].cell_type != "code":
             continue
         notes.append(f"cell {name} was missing" + (" and was put back" if name in assignment.locked else ""))
         if name in assignment.locked:

@@ -66,7 +66,7 @@ _PDEATHSIG, _NO_NEW_PRIVS = 1, 38
 
 
 def main() -> None:
-    """Do the job that standard input gives; a job that is a probe only makes the namespaces."""
+    """Do the job that standard input gives."""
     job = json.load(sys.stdin)
     os.umask(0o022)
     if job["namespaces"]:
@@ -83,9 +83,6 @@ def main() -> None:
         folder = FOLDER
     else:
         user, folder = None, job["folder"]
-    if job.get("probe"):
-        print(json.dumps({"end": "finished"}))
-        return
     print(json.dumps(_watch(job, Path(folder), user)))
     sys.stdout.flush()
     os._exit(0)  # no thread that still reads output holds this up
@@ -283,7 +280,7 @@ def _file_system(job: dict[str, Any], owner: int) -> None:
     root = Path(job["folder"])
     _mount("none", "/", "", _REC | _PRIVATE)
     _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=4m,mode=755")
-    for place in ("tmp", "dev", "dev/shm", "proc", FOLDER[1:]):
+    for place in ("tmp", "dev", "proc", FOLDER[1:]):
         (root / place).mkdir()
     in_memory = f"size={_FOLDER_BYTES},nr_inodes={_N_FILES},uid={owner}"
     _mount("tmpfs", root / "tmp", "tmpfs", _NOSUID | _NODEV, f"{in_memory},mode=1777")
@@ -292,9 +289,10 @@ def _file_system(job: dict[str, Any], owner: int) -> None:
     for name in job["hidden"]:
         if (root / name[1:]).is_dir():
             _mount("tmpfs", root / name[1:], "tmpfs", _RDONLY, "size=4k,mode=755")
+    _mount("tmpfs", root / "dev", "tmpfs", _NOSUID, "size=64k,mode=755")
     for device in _DEVICES:
-        (root / "dev" / device).touch()
-        _mount(f"/dev/{device}", root / "dev" / device, "", _BIND)
+        _device(root / "dev" / device)
+    (root / "dev/shm").mkdir()
     for name, to in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         (root / "dev" / name).symlink_to(f"/proc/self/{to}")
     _mount("tmpfs", root / "dev/shm", "tmpfs", _NOSUID | _NODEV, f"{in_memory},mode=1777")
@@ -305,7 +303,19 @@ def _file_system(job: dict[str, Any], owner: int) -> None:
     os.chdir("/")
     _call("umount2", b"/old", _DETACH)
     Path("/old").rmdir()
+    _mount("none", "/dev", "", _REMOUNT | _BIND | _RDONLY | _NOSUID)
     _mount("none", "/", "", _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
+
+
+def _device(path: Path) -> None:
+    """A device that all may use: one of our own for root, since the machine's may be for root only."""
+    there = f"/dev/{path.name}"
+    try:
+        os.mknod(path, stat.S_IFCHR, Path(there).stat().st_rdev)
+        path.chmod(0o666)
+    except OSError:  # only root makes devices
+        path.touch()
+        _mount(there, path, "", _BIND)
 
 
 def _outermost(paths: Iterable[str]) -> list[Path]:
