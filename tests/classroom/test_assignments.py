@@ -10,6 +10,8 @@ import nbformat
 import pytest
 
 from skillmoe_lib.classroom import course, variant
+from skillmoe_lib.classroom.grading import grade
+from skillmoe_lib.classroom.sandbox import have_namespaces
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "assignments" / "source"
 NAMES = [path.stem for path in sorted(SOURCE.glob("*.ipynb"))]
@@ -86,3 +88,17 @@ def test_an_untouched_version_scores_nothing(
             inside = (inside or "BEGIN SOLUTION" in line) and "END SOLUTION" not in line
             if inside and "BEGIN SOLUTION" not in line and len(line.strip()) > 12:
                 assert line.strip() not in shown, f"{name}: a line of a solution is shown"
+
+
+def test_a_solution_is_graded_where_a_submission_can_reach_nothing(tmp_path: Path) -> None:
+    """With its own process, limits and scoring: it reads the recorded set, and writes a store of its own."""
+    if not have_namespaces():
+        pytest.skip("this machine makes no namespaces")
+    notebook = nbformat.read(SOURCE / "04_batches.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = 'student_id = "ada"'
+    (tmp_path / "submitted" / "ada").mkdir(parents=True)
+    nbformat.write(notebook, tmp_path / "submitted" / "ada" / "04_batches.ipynb")
+    (mark,) = grade(tmp_path / "submitted", SOURCE, tmp_path / "graded")
+    assert (mark.raw_score, mark.reason) == (10, "")

@@ -10,7 +10,7 @@ from skillmoe_lib.classroom.checks import check_table, check_values
 from skillmoe_lib.evaluation.intervals import mcnemar_exact
 from skillmoe_lib.routing import SkillRouter, belief
 
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
 class Own(NamedTuple):

@@ -38,10 +38,10 @@ def check_differences(value: list[dict[str, object]], variant: Variant) -> tuple
     others, base = outcomes(variant)
     rows = []
     for name, right in others.items():
-        value = paired_bootstrap(right, base, n_boot=5000)
+        found = paired_bootstrap(right, base, n_boot=5000)
         if right == base:  # resampled by hand, an interval without any difference has no width
-            value = value._replace(low=0.0, high=0.0)
-        rows.append((name, *value[:3]))
+            found = found._replace(low=0.0, high=0.0)
+        rows.append((name, *found[:3]))
     truth = pd.DataFrame(rows, columns=["method", "difference", "low", "high"])
     exact = check_table(value, truth[["method", "difference"]], key=["method"], points=1, tolerance=1e-4)
     ends = check_table(value, truth[["method", "low", "high"]], key=["method"], points=1, tolerance=0.015)
