@@ -141,7 +141,7 @@ HOSTILE = {
     "prints": Attack(
         before("table_solution", "while True: print('x' * 100_000)"), "printed more than 4 MB", 2
     ),
-    "forks": Attack(before("table_solution", "import os\nwhile True: os.fork()"), "started more than 10", 5),
+    "forks": Attack(before("table_solution", "import os\nwhile True: os.fork()"), "started more than 32", 2),
     "writes": Attack(
         before("total", f"try: open({str(OUTSIDE)!r}, 'w').write('x')\nexcept OSError: pass"),
         "opened a file for writing outside its folder",

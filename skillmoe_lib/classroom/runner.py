@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 RUN = "run.jsonl"
-_MANY_PROCESSES = 10
 _STARTS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "os.spawn", "subprocess.Popen"}
 
 
@@ -58,11 +57,9 @@ def _hook(
     # A store locks its folder in the system's place for temporary files; numbered paths are descriptors.
     writable = (here, os.path.realpath(tempfile.gettempdir()), "/dev/", "/proc/self/fd")
     noted: set[str] = set()
-    n_started = 0
     busy = False
 
     def look(event: str, given: tuple[Any, ...]) -> str:
-        nonlocal n_started
         if event in {"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto"}:
             family = getattr(getattr(given[0], "family", None), "name", "")
             return "" if family == "AF_UNIX" else "used the network"
@@ -76,12 +73,8 @@ def _hook(
             writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             if writes and not os.path.realpath(path).startswith(writable):
                 return "opened a file for writing outside its folder"
-        if event in _STARTS:
-            n_started += 1
-            if refuse and "math_process.py" not in str(given):
-                return "started a process"
-            if n_started > _MANY_PROCESSES:
-                return f"started more than {_MANY_PROCESSES} processes"
+        if refuse and event in _STARTS and "math_process.py" not in str(given):
+            return "started a process"
         return ""
 
     def hook(event: str, given: tuple[Any, ...]) -> None:

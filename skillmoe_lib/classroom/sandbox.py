@@ -36,6 +36,8 @@ class Limits:
     """Memory in use, of all its processes together."""
     address_bytes: int = 6 * 2**30
     """Address space of one process; libraries reserve much more than they use."""
+    n_processes: int = 32
+    """Processes at the same time."""
     output_bytes: int = 4 * 2**20
     """What its cells print."""
     file_bytes: int = 16 * 2**20
@@ -173,6 +175,7 @@ def _execution(said: dict[str, Any], limits: Limits) -> Execution:
     stopped = {
         "time": f"did not end within {limits.time_s:g} s{where}",
         "output": f"printed more than {limits.output_bytes / 2**20:g} MB{where}",
+        "processes": f"started more than {limits.n_processes} processes{where}",
         "memory": f"used more than {limits.memory_bytes / 2**30:g} GB of memory{where}",
     }.get(said["end"], "")
     if not stopped and not last:

@@ -30,7 +30,6 @@ TAKEN = ("answers.json", "run.jsonl")
 _LARGEST_TAKEN_BYTES = 1_000_000
 _FOLDER_BYTES = 64 * 2**20
 _N_FILES = 4096
-_N_PROCESSES = 64
 #: Of the system's own files, those that a Python with compiled packages reads.
 _SYSTEM = (
     "/usr",
@@ -135,7 +134,9 @@ def _watch(job: dict[str, Any], folder: Path, user: int | None) -> dict[str, Any
             end = "time"
         elif n_bytes > limits["output_bytes"]:
             end = "output"
-        elif _resident_bytes(process.pid, job["namespaces"]) > limits["memory_bytes"]:
+        elif len(used := _resident_bytes(process.pid, job["namespaces"])) > limits["n_processes"]:
+            end = "processes"
+        elif sum(used) > limits["memory_bytes"]:
             end = "memory"
         else:
             time.sleep(0.05)
@@ -170,7 +171,7 @@ def _limit(limits: dict[str, Any], user: int | None, namespaces: bool) -> Callab
         if sys.platform == "linux":
             pairs.append((resource.RLIMIT_AS, limits["address_bytes"]))
         if namespaces:  # elsewhere the user's other processes would count
-            pairs.append((resource.RLIMIT_NPROC, _N_PROCESSES))
+            pairs.append((resource.RLIMIT_NPROC, 2 * limits["n_processes"]))  # it counts threads too
         for which, most in pairs:
             _, hard = resource.getrlimit(which)
             most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -186,20 +187,20 @@ def _limit(limits: dict[str, Any], user: int | None, namespaces: bool) -> Callab
     return limit
 
 
-def _resident_bytes(pid: int, namespaces: bool) -> int:
-    """Memory in use by the submission and all that it started."""
-    total = 0
+def _resident_bytes(pid: int, namespaces: bool) -> list[int]:
+    """Memory in use by each process of the submission."""
+    found = []
     if namespaces:
         own, page = os.getpid(), os.sysconf("SC_PAGE_SIZE")
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != own:
                 with contextlib.suppress(OSError, ValueError, IndexError):
-                    total += int((entry / "statm").read_text().split()[1]) * page
-        return total
+                    found.append(int((entry / "statm").read_text().split()[1]) * page)
+        return found
     for process in _family(pid):
         with contextlib.suppress(Exception):  # it has just ended
-            total += process.memory_info().rss
-    return total
+            found.append(process.memory_info().rss)
+    return found
 
 
 def _family(pid: int) -> list[Any]:
