@@ -54,7 +54,8 @@ def choose_settings(
 
     Of all settings within one standard error of the best, the highest temperature is taken (the
     one-standard-error rule of Breiman et al. 1984, with paired errors): if validation cannot tell them
-    apart, slots are spread over more experts. Among those of that temperature the best vote wins.
+    apart, slots are spread over more experts. Among those of that temperature the best vote wins. With one
+    slot there is nothing to spread, and the best vote wins.
 
     Parameters
     ----------
@@ -68,7 +69,8 @@ def choose_settings(
     means = votes.mean(axis=1)
     gaps, errors = _behind_the_best(votes)
     near = np.flatnonzero(gaps <= errors + 1e-12)
-    at = max(near, key=lambda i: (trials[i].get("temperature", 0.0), means[i]))
+    spread = router.k > 1
+    at = max(near, key=lambda i: (spread * trials[i].get("temperature", 0.0), means[i]))
     table = pd.DataFrame(trials).assign(
         accuracy=means, below_best=gaps, standard_error=errors, n_distinct=distinct
     )

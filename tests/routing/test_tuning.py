@@ -132,3 +132,10 @@ def test_a_share_that_nobody_reaches_drops_nobody():
     skills, scores = world(60, specialist)
     tuned = tuning.choose_trim(SkillRouter(3, temperature=4.0), skills, scores, trims=(0.9, 0.0))
     assert tuned.trials["n_experts"].tolist() == [4, 4]
+
+
+def test_with_one_slot_there_is_nothing_to_spread():
+    skills, scores = world(60, lambda expert, skill, i: i % 3 == 0)
+    one, three = (tuning.choose_settings(SkillRouter(k), skills, scores).settings for k in (1, 3))
+    assert three["temperature"] == max(tuning.GRID["temperature"])
+    assert one["temperature"] == min(tuning.GRID["temperature"])
