@@ -64,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--method", default="", help="list this method's questions")
     sub.add_argument("--question", default="", metavar="ID", help="show one of them in full")
     sub.add_argument("--seed", type=int, default=0, help="default 0")
+    sub = add(
+        "migrate",
+        _migrate,
+        "add to older generations what prompt each was given to, where it can be found out",
+    )
+    sub.add_argument("root", metavar="STORE", nargs="?", type=Path, help="default data/generations")
+    sub.add_argument("--pool", default="", help="the pool whose folder holds the models, if it has its own")
     sub = add("pin", _pin, "fill in the revisions that a pool leaves open (needs the hub)")
     sub.add_argument("pool", metavar="POOL")
     sub = add("new", _new, "write a commented pool or benchmark to start from")
@@ -157,6 +164,14 @@ def _why(options: argparse.Namespace) -> int:
     from skillmoe_lib.cli.why import why
 
     print(why(options.path, method=options.method, question=options.question, seed=options.seed))
+    return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli.migrate import migrate
+    from skillmoe_lib.paths import project_root
+
+    print(migrate(options.root or project_root() / "data" / "generations", pool=options.pool))
     return 0
 
 

@@ -1,6 +1,7 @@
 """Grouped batch inference (docs/method.md 1.6): every method's requests, each model loaded once.
 
-`schedule` advances all programs together; `store` keeps every generation; `ledger` computes costs;
+`schedule` advances all programs together; `store` keeps every generation; `identity` compares the prompts
+of what is stored with those of now, and `migration` does so once for an old store; `ledger` computes costs;
 `engines` generate.
 """
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Engine, Failure, Generation, LoadedModel, Model, Program, Request
+from skillmoe_lib.inference.identity import Prompts
 from skillmoe_lib.inference.store import Batch, GenerationStore
 
 Key = TypeVar("Key", bound=Hashable)
@@ -76,7 +77,8 @@ def run(
     ------
     SkillmoeError
         Before any model is loaded: a model that cannot be served here, a store that cannot be written
-        to. At the end, when everything else is served and stored: the requests that could not be run.
+        to. When a request is stored whose prompt would be another one now (`identity`). At
+        the end, when everything else is served and stored: the requests that could not be run.
     """
     scheduled = _Run(engine, store, policy, description, skip)
     outcomes: dict[Key, Outcome] = {}
@@ -153,6 +155,7 @@ class _Run:
         self.engine, self.store, self.policy = engine, store, policy
         self.description, self.skip = description, skip
         self.replaying = engine.name == "replay"
+        self.prompts = Prompts(engine, store)
         self.waiting: dict[LoadKey, dict[str, Request]] = {}
         self.waiters: dict[str, list[_State]] = {}  # request id -> the programs that wait for it
         self.ready: deque[_State] = deque()  # programs whose requests are all answered
@@ -211,7 +214,10 @@ class _Run:
         """Make programs wait for unanswered requests; those without any are ready."""
         asked = {request.id for state in states for request in state.pending}
         held = self.recorder.held.keys() if self.recorder else set()
-        done = self.store.known(asked) | (asked & held) | (asked & self.unanswerable.keys())
+        stored = self.store.known(asked)
+        done = stored | (asked & held) | (asked & self.unanswerable.keys())
+        if not self.replaying:
+            self.prompts.compare(r for state in states for r in state.pending if r.id in stored)
         refused = []
         for state in states:
             missing = {request.id: request for request in state.pending if request.id not in done}
@@ -371,7 +377,7 @@ class _Run:
             load.callback(setattr, self, "recorder", None)
             # Inside the load: finished generations are stored before the model is released.
             self.recorder = load.enter_context(
-                _Recorder(self.store, model, self.engine, start, swapped=getattr(loaded, "swapped", False))
+                _Recorder(self.store, model, self.engine, start, self.prompts.layout(model), loaded)
             )
             bar.set_description(f"{self.description}: {model.source}")
             group: _Group | None = at_work[0]
@@ -446,7 +452,13 @@ class _Recorder:
     """Stores what one load of a model produces: in its journal at once, in a part at intervals."""
 
     def __init__(
-        self, store: GenerationStore, model: Model, engine: Engine, start: float, *, swapped: bool
+        self,
+        store: GenerationStore,
+        model: Model,
+        engine: Engine,
+        start: float,
+        layout: str,
+        loaded: LoadedModel,
     ) -> None:
         self.since, about = time.perf_counter(), engine.describe()
         self.batch = Batch(
@@ -458,7 +470,9 @@ class _Recorder:
             devices=about["devices"],
             versions=about["versions"],
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            swapped=swapped,
+            swapped=getattr(loaded, "swapped", False),
+            dtype=getattr(loaded, "dtype", ""),
+            layout=layout,
         )
         self.journal = store.journal(self.batch)
         self.held: dict[str, Generation] = {}  # not in a part yet

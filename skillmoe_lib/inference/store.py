@@ -3,7 +3,8 @@
 `parts/` holds immutable parquet parts, each written whole or not at all, with the batch that made it
 (engine, versions, seconds) in its metadata. Nothing is updated. Two processes may append at once; of two
 generations of one request the earlier one counts. A part's name is the time and a digest of its content;
-a damaged part is moved to `set_aside/` with a warning, and its generations count as missing.
+a damaged part is moved to `set_aside/` with a warning, and its generations count as missing. What the
+prompts of an older part were is recorded beside it, under `layouts/` (`migration`).
 
 What a model is generating now goes to `open/`, into the journal of its load: one line per generation, on
 disk before the next one is taken, so that a killed run loses nothing. A journal becomes a part at regular
@@ -20,7 +21,7 @@ import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ import pyarrow.parquet
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.files import replace_file
-from skillmoe_lib.generation import Failure, Generation, Model, Request
+from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
 from skillmoe_lib.tables import as_parquet
 
 try:
@@ -62,6 +63,7 @@ _COLUMNS: Mapping[str, pyarrow.DataType] = {
     "prompt_tokens": pyarrow.int64(),
     "output_tokens": pyarrow.int64(),
     "cached_tokens": pyarrow.int64(),
+    "rendered": pyarrow.string(),
     "batch_id": pyarrow.string(),
 }
 _FAILURE_COLUMNS = [
@@ -69,7 +71,7 @@ _FAILURE_COLUMNS = [
 ]  # fmt: skip
 _BATCH_COLUMNS = [
     "batch_id", "model", "engine", "n_requests", "load_s", "generate_s", "devices", "versions", "started_at",
-    "swapped",
+    "swapped", "dtype",
 ]  # fmt: skip
 _DIGITS = 16  # of a part's digest, in its name
 _OF_A_MODEL = ["source", "revision", "template", "max_model_len", "dtype"]
@@ -85,7 +87,8 @@ class Batch:
 
     `generate_s` is the wall time of the requests appended with it; `load_s` that of the whole load;
     `devices` the number of GPUs (or 1 for a CPU) held during it; `swapped` says whether the weights went
-    into a process that already held a model (null: not recorded).
+    into a process that already held a model (null: not recorded). `dtype` is the number format of the weights
+    in memory and `layout` what laid the prompts out (`Engine.layout`); "" if not recorded.
     """
 
     batch_id: str
@@ -97,6 +100,8 @@ class Batch:
     versions: Mapping[str, str]
     started_at: str
     swapped: bool | None = None
+    dtype: str = ""
+    layout: str = ""
 
 
 class GenerationStore:
@@ -108,6 +113,7 @@ class GenerationStore:
 
     def _forget(self) -> None:
         self._parts: list[Path] = []
+        self._layouts: list[str] = []  # of each part
         self._part_of: dict[str, int] = {}
         self._seen: set[Path] = set()
         self._whole: set[Path] = set()  # parts whose content matches the digest in their name
@@ -135,7 +141,9 @@ class GenerationStore:
                 return self.get(request_ids)  # another part may have them too
             asked = pyarrow.compute.is_in(table["request_id"], value_set=pyarrow.array(ids))
             rows = table.filter(asked).to_pylist()
-            found.update({row["request_id"]: Generation(**row) for row in rows})
+            found.update(
+                {r["request_id"]: Generation(**{**r, "rendered": r.get("rendered") or ""}) for r in rows}
+            )
         return found
 
     def generations(self, columns: Sequence[str] = tuple(_COLUMNS)) -> pd.DataFrame:
@@ -147,8 +155,30 @@ class GenerationStore:
         read = list(dict.fromkeys(["request_id", *columns]))
         empty = pyarrow.schema([(name, _COLUMNS[name]) for name in read]).empty_table()
         tables = [table for part in sorted(self._seen) if (table := self._read(part, read)) is not None]
-        frame: pd.DataFrame = pyarrow.concat_tables([empty, *tables]).to_pandas()
+        whole = pyarrow.concat_tables([empty, *tables], promote_options="default")
+        frame: pd.DataFrame = whole.to_pandas()
         return frame.drop_duplicates("request_id", ignore_index=True)[list(columns)]
+
+    def layout_of(self, request_id: str) -> str:
+        """What laid out the prompt of a stored request (`Batch.layout`); "" if that is not known."""
+        number = self._part_of.get(request_id)
+        return "" if number is None else self._layouts[number]
+
+    def rendered(self, request_ids: Iterable[str]) -> dict[str, str]:
+        """What the engine got for these stored requests (`Generation.rendered`), where it is known."""
+        wanted: dict[Path, list[str]] = {}
+        for request_id in request_ids:
+            if (number := self._part_of.get(request_id)) is not None:
+                wanted.setdefault(self._parts[number], []).append(request_id)
+        found: dict[str, str] = {}
+        for part, ids in wanted.items():
+            added = self._added(part)
+            table = self._read(part, ["request_id", "rendered"]) if added is None else added
+            if table is not None and "rendered" in table.column_names:
+                keys, values = table["request_id"].to_pylist(), table["rendered"].to_pylist()
+                known = dict(zip(keys, values, strict=True))
+                found.update({key: known[key] for key in ids if known.get(key)})
+        return found
 
     def models(self) -> set[Model]:
         """The models whose generations are stored (without the paths of their files)."""
@@ -170,7 +200,7 @@ class GenerationStore:
                 rows.append(
                     {**batch, "versions": json.dumps(batch["versions"]), "n_requests": table.num_rows}
                 )
-        frame = pd.DataFrame(rows, columns=_BATCH_COLUMNS)
+        frame = pd.DataFrame(rows, columns=_BATCH_COLUMNS).fillna({"dtype": ""})
         whole = dict.fromkeys(_BATCH_COLUMNS[1:], "first")
         whole.update(n_requests="sum", generate_s="sum")
         return frame.groupby("batch_id", sort=False, as_index=False).agg(whole)[_BATCH_COLUMNS]
@@ -237,6 +267,41 @@ class GenerationStore:
                     with contextlib.suppress(PermissionError):  # Windows, while it is open
                         path.unlink()
 
+    # -- parts of earlier versions ---------------------------------------------------------------
+
+    def without_layout(self) -> Iterator[tuple[Path, Batch, list[tuple[Request, int]]]]:
+        """Parts whose prompts were laid out by something that is not recorded.
+
+        Each with its batch and its requests, and how many tokens the prompt of each had.
+        """
+        self._refresh()
+        for part in [part for part, known in zip(self._parts, self._layouts, strict=True) if not known]:
+            if (table := self._read(part, [name for name in _COLUMNS if name != "text"])) is not None:
+                batch = Batch(**json.loads(table.schema.metadata[b"batch"]))
+                yield part, batch, [(request_of(row), row["prompt_tokens"]) for row in table.to_pylist()]
+
+    def add_layout(self, part: Path, layout: str, rendered: Mapping[str, str]) -> None:
+        """Record beside a part what its prompts are, as far as that could be found out; append-only."""
+        columns = {"request_id": list(rendered), "rendered": list(rendered.values())}
+        note = {b"batch": json.dumps({"layout": layout}).encode()}
+        table = pyarrow.table(columns).replace_schema_metadata(note)
+        replace_file(self._beside(part), as_parquet(table))
+        self._forget()
+
+    def _beside(self, part: Path) -> Path:
+        return self.root / "layouts" / part.name
+
+    def _added(self, part: Path) -> pyarrow.Table | None:
+        """What `add_layout` recorded of a part."""
+        try:
+            with pyarrow.parquet.ParquetFile(self._beside(part), page_checksum_verification=True) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except (OSError, pyarrow.ArrowException) as error:
+            self._put_aside(self._beside(part), str(error).splitlines()[0])
+            return None
+
     # -- inside ----------------------------------------------------------------------------------
 
     def _write_rows(self, rows: Sequence[Mapping[str, Any]], batch: Batch) -> None:
@@ -253,6 +318,8 @@ class GenerationStore:
                     break  # the index was dropped: build it again
                 self._seen.add(part)
                 self._parts.append(part)
+                added = None if _layout(table) else self._added(part)
+                self._layouts.append(_layout(table if added is None else added))
                 number = len(self._parts) - 1
                 for request_id in table.column("request_id").to_pylist():
                     first = self._part_of.setdefault(request_id, number)
@@ -273,7 +340,8 @@ class GenerationStore:
                     raise pyarrow.ArrowInvalid("its content does not fit the digest in its name")
                 self._whole.add(part)
             with pyarrow.parquet.ParquetFile(part, page_checksum_verification=True) as file:
-                return file.read(columns=columns)
+                # Parts of earlier versions have fewer columns.
+                return file.read(columns and [name for name in columns if name in file.schema_arrow.names])
         except (FileNotFoundError, pyarrow.ArrowException) as error:
             reason = str(error).splitlines()[0]
         except OSError as error:
@@ -403,6 +471,10 @@ def _write_part(folder: Path, table: pyarrow.Table) -> None:
     replace_file(folder / f"{time.time_ns():020d}-{digest}.parquet", data)
 
 
+def _layout(table: pyarrow.Table) -> str:
+    return str(json.loads((table.schema.metadata or {}).get(b"batch", b"{}")).get("layout", ""))
+
+
 def _row(request: Request, generation: Generation, batch_id: str) -> dict[str, Any]:
     if request.id != generation.request_id:
         raise SkillmoeError(f"generation {generation.request_id} does not answer request {request.id}")
@@ -423,3 +495,17 @@ def _request_row(request: Request) -> dict[str, Any]:
         "stop": json.dumps(sampling["stop"]),
         "sample": request.sample,
     }
+
+
+def request_of(row: Mapping[str, Any]) -> Request:
+    """The request of a stored row (without the path of its model's files)."""
+    sampling = {name: row[name] for name in ("temperature", "top_p", "max_tokens", "seed")}
+    return Request(
+        row["stage"],
+        row["question_id"],
+        row["expert"],
+        Model(**{name: row[name] for name in _OF_A_MODEL}),
+        tuple(Message(*turn) for turn in json.loads(row["messages"])),
+        Sampling(**sampling, stop=tuple(json.loads(row["stop"]))),
+        row["sample"],
+    )

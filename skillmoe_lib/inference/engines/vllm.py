@@ -31,8 +31,8 @@ from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.experts.model_check import check_model_folder
 from skillmoe_lib.experts.model_files import context_tokens
 from skillmoe_lib.generation import Failure, Generation, Model, Request
-from skillmoe_lib.inference.engines import vllm_process
-from skillmoe_lib.inference.engines.rendering import PLAIN_STOP, render
+from skillmoe_lib.inference.engines import rendering, vllm_process
+from skillmoe_lib.inference.engines.rendering import render
 
 # Measured on CPU (docs/decisions/0002-vllm.md); a user's own setting of any of them takes precedence.
 _ENVIRONMENT = {
@@ -114,6 +114,14 @@ class VLLMEngine:
         """Length of each request's prompt, in tokens."""
         return [len(ids) for ids in render(requests)]
 
+    def layout(self, model: Model) -> str:
+        """Digest of the files, versions and code that lay prompts out."""
+        return rendering.layout(model)
+
+    def rendered(self, requests: Sequence[Request]) -> list[str]:
+        """Digest of token ids, stops and number format of each request."""
+        return [rendering.identity(r, ids) for r, ids in zip(requests, render(requests), strict=True)]
+
     @contextmanager
     def load(self, model: Model) -> Iterator["_Loaded"]:
         """A process that holds the model: a new one, or the last one with its weights swapped.
@@ -127,8 +135,8 @@ class VLLMEngine:
                 process.connection.send(model.path)
             else:
                 process = self._start(model)
-            process.receive(model, self.stall_s)
-            yield _Loaded(process, model, self.stall_s, swapped)
+            about = process.receive(model, self.stall_s)
+            yield _Loaded(process, model, self.stall_s, swapped, about["dtype"])
         except BaseException:
             if process:
                 process.end()
@@ -269,6 +277,7 @@ class _Loaded:
     model: Model
     stall_s: float
     swapped: bool = False  # into a process that held another model
+    dtype: str = ""  # in which the weights lie in memory
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Send all requests at once and yield each result when it is finished."""
@@ -281,15 +290,15 @@ class _Loaded:
 
 
 def _job(request: Request, ids: list[int]) -> dict[str, Any]:
-    stop = [*request.sampling.stop, *([PLAIN_STOP] if request.model.template == "plain" else [])]
     return {
         "id": request.id,
         "ids": ids,
         "temperature": request.sampling.temperature,
         "top_p": request.sampling.top_p,
         "max_tokens": min(request.sampling.max_tokens, request.model.max_model_len - len(ids)),
-        "stop": stop,
+        "stop": rendering.stops(request),
         "seed": request.engine_seed,
+        "rendered": rendering.identity(request, ids),
     }
 
 

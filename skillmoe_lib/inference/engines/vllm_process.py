@@ -21,7 +21,7 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
     """Load a model and report it; then answer lists of jobs and swap weights until the parent closes.
 
     Messages on `connection`: in come jobs (lists of mappings) or the path of other weights; out go
-    True (loaded), `Generation` and `Failure`, None (a sign of life), or a string (an error, the last
+    a mapping (loaded), `Generation` and `Failure`, None (a sign of life), or a string (an error, the last
     message). A prompt that the engine refuses is a `Failure`; an engine that raises while it generates is
     not used again, because its state is unknown.
     """
@@ -32,13 +32,13 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
         from vllm import LLM
 
         llm = LLM(**options)
-        connection.send(True)
+        connection.send(_loaded(llm))
         while True:
             asked = connection.recv()
             if isinstance(asked, str):
                 llm.collective_rpc("reload_weights", kwargs={"weights_path": asked})
                 llm.reset_prefix_cache()  # its content was computed with the old weights
-                connection.send(True)
+                connection.send(_loaded(llm))
             else:
                 _generate(llm.llm_engine, asked, connection)
     except (EOFError, ConnectionError):
@@ -48,13 +48,19 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
         connection.send(_in_one_line(error))
 
 
+def _loaded(llm: Any) -> dict[str, str]:
+    """What is known of a model only now: the number format in which it lies in memory."""
+    found = getattr(getattr(llm, "model_config", None), "dtype", "")
+    return {"dtype": str(found).removeprefix("torch.")}
+
+
 def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connection) -> None:
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
-    lengths = {}
+    lengths, rendered = {}, {}
     for job in jobs:
-        lengths[job["id"]] = len(job["ids"])
+        lengths[job["id"]], rendered[job["id"]] = len(job["ids"]), job["rendered"]
         parameters = SamplingParams(
             temperature=job["temperature"],
             top_p=job["top_p"],
@@ -86,6 +92,7 @@ def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connec
                         prompt_tokens=lengths[output.request_id],
                         output_tokens=len(done.token_ids),
                         cached_tokens=output.num_cached_tokens or 0,
+                        rendered=rendered[output.request_id],
                     )
                     if reason
                     else Failure(output.request_id, f"the engine ended it with {done.finish_reason!r}")
