@@ -61,8 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME")
     sub = add("why", _why, "where a number of a report comes from, back to the generated texts")
     sub.add_argument("path", metavar="PATH", type=Path, help="a report folder, or a file of one")
-    sub.add_argument("--method", default="", help="list this method's questions")
-    sub.add_argument("--question", default="", metavar="ID", help="show one of them in full")
+    sub.add_argument("--method", default="", help="list this method's questions (its name or label)")
+    sub.add_argument("--column", default="", help="explain this cell of the method's row")
+    sub.add_argument("--question", default="", metavar="ID", help="show one question in full, or `all`")
+    sub.add_argument("--benchmark", default="", help="which one, if the table has several")
     sub.add_argument("--seed", type=int, default=0, help="default 0")
     sub = add(
         "migrate",
@@ -163,7 +165,8 @@ def _report(options: argparse.Namespace) -> int:
 def _why(options: argparse.Namespace) -> int:
     from skillmoe_lib.cli.why import why
 
-    print(why(options.path, method=options.method, question=options.question, seed=options.seed))
+    names = ("method", "column", "question", "benchmark", "seed")
+    print(why(options.path, **{name: getattr(options, name) for name in names}))
     return 0
 
 
