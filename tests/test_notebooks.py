@@ -281,7 +281,7 @@ def test_the_main_table_averages_over_benchmarks(reports: Path) -> None:
     assert side["average"].to_dict() == pytest.approx(cells.mean(axis=1).to_dict())
     chosen = table(reports, "table_main", "choices")
     assert chosen["benchmark"].tolist() == ["pocket", "gpqa"]
-    assert chosen["best_single"].nunique() == 1
+    assert len(set(chosen["best_single"])) == 1
     headline = table(reports, "table_main", "headline").set_index(["against", "benchmark"])
     assert set(headline.index) == {
         (against, benchmark)
@@ -308,14 +308,13 @@ def test_a_cell_of_a_report_opens_into_questions_chains_votes_and_cost(
             assert "generation(s) of scripted" in told
         n = int(cells.loc["symbolic_moe", "n_questions"])
         opened = why(path, method="Symbolic-MoE", question="all", benchmark=benchmark)
-        whole = results(reports, report).query("method == 'symbolic_moe'")
-        assert opened.count("\nGold: ") == len(whole) >= n
+        assert opened.count("\nGold: ") == n
         for said in (
             "What the experts' chains say: ",
             "aggregate by ",
             "Cost, the method run alone: 4 calls",
         ):
-            assert opened.count(said) == len(whole), said
+            assert opened.count(said) == n, said
 
 
 def test_keyword_draws_widen_the_interval_from_what_is_stored(reports: Path) -> None:

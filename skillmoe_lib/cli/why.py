@@ -78,7 +78,7 @@ def why(
     row = _row(folder / file, method, benchmark) if path.is_file() or column else None
     name = method if row is None else str(row["method"])
     if question:
-        return _in_full(folder, name, question, seed)
+        return _in_full(folder, name, question, seed, benchmark)
     told = [] if row is None else [_cell(folder, file, row, column), ""]
     return "\n".join([*told, questions_of(folder, name, seed=seed, benchmark=benchmark)])
 
@@ -272,9 +272,7 @@ def _value(value: Any) -> str:
 
 def questions_of(folder: Path, method: str, *, seed: int = 0, benchmark: str = "") -> str:
     """Every question of a method: its answer, the right answer, and the cost."""
-    results = _results(folder, method, seed)
-    if benchmark:
-        results = results[results["benchmark"] == benchmark]
+    results = _results(folder, method, seed, benchmark)
     asked = _questions(folder)
     n, ran = len(results), results[results["status"] != "not_run"]
     lines = [
@@ -299,9 +297,9 @@ def questions_of(folder: Path, method: str, *, seed: int = 0, benchmark: str = "
     return "\n".join(lines)
 
 
-def _in_full(folder: Path, method: str, question_id: str, seed: int) -> str:
+def _in_full(folder: Path, method: str, question_id: str, seed: int, benchmark: str) -> str:
     """One question of a method, or with "all" every one: its chains, how each was read, votes and cost."""
-    results = _results(folder, method, seed).set_index("question_id")
+    results = _results(folder, method, seed, benchmark).set_index("question_id")
     if question_id != "all" and question_id not in results.index:
         raise unknown(f"question of {method!r}", question_id, list(results.index)[:10])
     asked, texts = _questions(folder), _Texts(folder, method, seed)
@@ -445,7 +443,7 @@ def _votes(question: Question, chains: Sequence[Answer]) -> str:
 # -- reading a report -----------------------------------------------------------------------------
 
 
-def _results(folder: Path, method: str, seed: int) -> pd.DataFrame:
+def _results(folder: Path, method: str, seed: int, benchmark: str) -> pd.DataFrame:
     results = tables.read(folder / "tables" / "results.parquet", tables.RESULTS)
     if method not in set(results["method"]):
         raise unknown("method", method, results["method"].unique())
@@ -453,7 +451,9 @@ def _results(folder: Path, method: str, seed: int) -> pd.DataFrame:
     if mine.empty:
         seeds = sorted(results.loc[results["method"] == method, "seed"].unique())
         raise unknown(f"seed of {method!r}", str(seed), map(str, seeds))
-    return mine
+    if benchmark and benchmark not in set(mine["benchmark"]):
+        raise unknown(f"benchmark of {method!r}", benchmark, mine["benchmark"].unique())
+    return mine[mine["benchmark"] == benchmark] if benchmark else mine
 
 
 def _questions(folder: Path) -> dict[str, Question]:
