@@ -54,7 +54,7 @@ def migrate(store: GenerationStore, locate: Locate) -> pd.DataFrame:
         for part, batch, asked in parts:
             model = asked[0][0].model
             found = _Found("", {}, f"engine {batch.engine!r} does not lay prompts out")
-            if batch.engine not in ("scripted", "replay"):
+            if batch.engine == "vllm":
                 found = _resolved(asked, *find(model.source, model.revision))
             if found.rendered:
                 store.add_layout(part, found.layout, found.rendered)
