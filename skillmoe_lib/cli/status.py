@@ -46,6 +46,10 @@ def _store(folder: Path) -> str:
     if len(batches):
         engines = (batches["engine"] + " " + batches["versions"]).value_counts(sort=False)
         lines += [f"  {engine}: {n} load(s)" for engine, n in engines.items()]
+    if batches["engine"].eq("vllm").any():
+        n_unknown = sum(not store.layout_of(request_id) for request_id in generations["request_id"])
+        told = f"  {n_unknown:,} generations do not record what the engine got: skillmoe migrate {folder}"
+        lines += [told] if n_unknown else []
     open_failures = failures[~failures["request_id"].isin(generations["request_id"])]
     last = open_failures.drop_duplicates("request_id", keep="last")
     n_long = int((last["status"] == "overflow").sum())
