@@ -64,6 +64,8 @@ def migrate(store: GenerationStore, locate: Locate) -> pd.DataFrame:
             rows.append((model.source, model.revision, n_same, n_another, n_left, found.reason))
             bar.update(1)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
+    if table.empty:
+        return table
     return table.groupby(["model", "revision", "reason"], sort=False, as_index=False).sum()[list(COLUMNS)]
 
 
