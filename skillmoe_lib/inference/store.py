@@ -298,7 +298,7 @@ class GenerationStore:
                 return file.read()
         except FileNotFoundError:
             return None
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
             self._put_aside(self._beside(part), str(error).splitlines()[0])
             return None
 
@@ -342,7 +342,7 @@ class GenerationStore:
             with pyarrow.parquet.ParquetFile(part, page_checksum_verification=True) as file:
                 # Parts of earlier versions have fewer columns.
                 return file.read(columns and [name for name in columns if name in file.schema_arrow.names])
-        except (FileNotFoundError, pyarrow.ArrowException) as error:
+        except (FileNotFoundError, pyarrow.ArrowException, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
         except OSError as error:
             if error.errno:  # such as too many open files: no reason to generate anything again
@@ -472,7 +472,10 @@ def _write_part(folder: Path, table: pyarrow.Table) -> None:
 
 
 def _layout(table: pyarrow.Table) -> str:
-    return str(json.loads((table.schema.metadata or {}).get(b"batch", b"{}")).get("layout", ""))
+    try:
+        return str(json.loads((table.schema.metadata or {})[b"batch"]).get("layout", ""))
+    except (KeyError, ValueError):  # damaged: found when its content is read
+        return ""
 
 
 def _row(request: Request, generation: Generation, batch_id: str) -> dict[str, Any]:
