@@ -38,16 +38,28 @@ class Prompts:
         """
         suspects = {}
         for request in requests:
-            now = self.layout(request.model)
-            if now and self.store.layout_of(request.id) not in ("", now):
+            today = self.layout(request.model)
+            if today and self.store.layout_of(request.id) not in ("", today):
                 suspects[request.id] = request
         if not suspects:
             return
         then = self.store.rendered(suspects)
         known = [request for key, request in suspects.items() if key in then]
-        now_rendered = zip(known, self.engine.rendered(known), strict=True)
-        if other := [request for request, rendered in now_rendered if rendered != then[request.id]]:
+        pairs = zip(known, self._rendered(known), strict=True)
+        if other := [request for request, now in pairs if now != then[request.id]]:
             raise SkillmoeError(self._line(other))
+
+    def _rendered(self, requests: list[Request]) -> list[str]:
+        try:
+            return self.engine.rendered(requests)
+        except SkillmoeError:
+            raise
+        except Exception as error:  # a chat template that refuses these messages now
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise SkillmoeError(
+                f"prompts of stored answers of {requests[0].model.source!r} cannot be laid out now "
+                f"({reason}): take another store, or engine=replay to use what is stored"
+            ) from error
 
     def _line(self, other: list[Request]) -> str:
         first = other[0]

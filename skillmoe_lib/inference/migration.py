@@ -95,8 +95,8 @@ def _resolved(asked: Sequence[tuple[Request, int]], path: str, reason: str) -> _
             ids = rendering.token_ids(here.model, here.messages)
             same = len(ids) == n_tokens
             rendered[request.id] = rendering.identity(here, ids) if same else ANOTHER
-    except SkillmoeError as error:
-        return _Found("", {}, str(error))
+    except Exception as error:  # a damaged tokenizer, a template that refuses these messages
+        return _Found("", {}, " ".join(str(error).split())[:200])
     layout = rendering.layout(model)
     if ANOTHER in rendered.values():
         layout = f"in part {ANOTHER}"  # never that of now: each request is compared

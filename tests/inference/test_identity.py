@@ -183,6 +183,18 @@ def test_another_prompt_is_refused_in_one_line_and_replayed_as_it_is(store):
     assert run(store, ReplayEngine()) == ["first", "first"]
 
 
+def test_a_template_that_now_refuses_the_messages_is_one_line(store, monkeypatch):
+    def refused(requests):
+        raise ValueError("roles must\nalternate")
+
+    engine = Rendering(lambda request: "second", how="layout 2")
+    monkeypatch.setattr(engine, "rendered", refused)
+    with pytest.raises(
+        SkillmoeError, match=r"cannot be laid out now \(ValueError: roles must alternate\): take"
+    ):
+        run(store, engine)
+
+
 def test_an_engine_that_lays_nothing_out_compares_nothing(store):
     assert run(store, ScriptedEngine(lambda request: "second")) == ["first", "first"]
 
@@ -286,22 +298,23 @@ def test_migrated_prompts_are_compared_when_the_template_changes(old):
         schedule.run({0: _one(requests[0])}, VLLMLike(model), GenerationStore(store.root))
 
 
-@pytest.mark.parametrize("case", ["no files", "another revision", "a date"])
+@pytest.mark.parametrize("case", ["no files", "another revision", "a date", "a refusal"])
 def test_what_cannot_be_resolved_is_said_and_left_as_it_is(old, case):
     store, model, requests = old
 
     def locate(source, revision):
         if case == "no files":
             raise SkillmoeError("model 'folder:toy' is not here")
-        return ModelFiles(model.path, "1" if case == "a date" else "2")
+        return ModelFiles(model.path, "2" if case == "another revision" else "1")
 
     if case == "a date":
         model_folder(store.root.parent / "toy", DATED)
+    if case == "a refusal":
+        model_folder(store.root.parent / "toy", "{{ raise_exception('not this') }}")
     (row,) = migration.migrate(store, locate).to_dict("records")
     assert (row["n_same"], row["n_another"], row["n_left"]) == (0, 0, 6)
-    assert {"no files": "is not here", "another revision": "revision 2", "a date": "inserts the date"}[
-        case
-    ] in row["reason"]
+    says = {"no files": "is not here", "another revision": "revision 2", "a date": "inserts the date"}
+    assert says.get(case, "not this") in row["reason"]
     assert not (store.root / "layouts").exists()
     assert schedule.run({5: _one(requests[5])}, VLLMLike(model), store)[5].result == "text"
 
