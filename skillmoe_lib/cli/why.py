@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from skillmoe_lib import answers, tables
@@ -210,32 +211,25 @@ def _row(file: Path, method: str, benchmark: str) -> Mapping[str, Any]:
 
 def _cell(folder: Path, file: str, row: Mapping[str, Any], column: str) -> str:
     """The cell (or all cells of the row), what it means, a second computation, and where the file is from."""
-    columns = [column] if column else [name for name in row if name not in _NAMES]
+    columns = [name for name in row if name not in _NAMES]
     if column and column not in row:
-        raise unknown(f"column of {file}", column, [name for name in row if name not in _NAMES])
-    label = row.get("label", row["method"])
+        raise unknown(f"column of {file}", column, columns)
+    columns = [column] if column else columns
     where = f" on {row['benchmark']}" if "benchmark" in row else ""
-    lines = [f"{file}, {label} ({row['method']}){where}:"]
+    lines = [f"{file}, {row.get('label', row['method'])} ({row['method']}){where}:"]
     width = max(map(len, columns))
     for name in columns:
-        lines.append(
-            f"  {name:<{width}}  {_value(row[name])}" + (f"   {m}" if (m := MEANS.get(name)) else "")
-        )
-        if file == "summary.csv" and (again := _again(folder, row, name)) is not None:
-            value, of = again
-            same = (
-                pd.isna(row[name])
-                if pd.isna(value)
-                else abs(float(row[name]) - value) < 1e-6 * (1 + abs(value))
-            )
-            if column or not same:
-                lines.append(
-                    f"  {'':<{width}}  computed again from tables/results.parquet: {_value(value)}{of}"
-                )
-            if not same:
-                lines.append(
-                    f"  {'':<{width}}  NOT THE SAME: summary.csv and results.parquet are of two runs"
-                )
+        meaning = f"   {MEANS[name]}" if name in MEANS else ""
+        lines.append(f"  {name:<{width}}  {_value(row[name])}{meaning}")
+        again = _again(folder, row, name) if file == "summary.csv" else None
+        if again is None:
+            continue
+        value, of = again
+        same = bool(np.isclose(float(row[name]), value, rtol=1e-6, atol=1e-6, equal_nan=True))
+        if column or not same:
+            lines.append(f"  {'':<{width}}  computed again from tables/results.parquet: {_value(value)}{of}")
+        if not same:
+            lines.append(f"  {'':<{width}}  NOT THE SAME: summary.csv and results.parquet are of two runs")
     return "\n".join([*lines, "", origin(folder, file)])
 
 
