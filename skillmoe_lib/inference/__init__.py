@@ -1,7 +1,7 @@
 """Grouped batch inference (docs/method.md 1.6): every method's requests, each model loaded once.
 
-`schedule` advances all programs together; `store` keeps every generation; `ledger` computes costs;
-`engines` generate.
+`schedule` advances all programs together; `store` keeps every generation, `journal` the newest ones while a
+model generates; `ledger` computes costs; `engines` generate.
 """
 
 from skillmoe_lib.inference.engines import connect
