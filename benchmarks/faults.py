@@ -1,10 +1,10 @@
 """Faults injected into real runs: is anything lost, is anything made twice, and what does the user see?
 
-Every fault has a project of its own: two experts of the pocket pool, sums as questions, a store. A run is started
-as people start it (`python -m skillmoe_lib run`: the runner, its kernel, and the engine's process), the fault
-is injected, and the same command is run again without it. The engine's process notes each generation when it is
-finished, before anything else learns of it. Lost are those finished in the first run that the second does not
-find in the store; made twice are those finished more than once in both.
+Every fault has a project of its own: two experts of the pocket pool, sums as questions, a store. A run is
+started as people start it (`python -m skillmoe_lib run`: the runner, its kernel, and the engine's process),
+the fault is injected, and the same command is run again without it. The engine's process notes each
+generation when it is finished, before anything else learns of it. Lost are those finished in the first run
+that the second does not find in the store; made twice are those finished more than once in both.
 
     python benchmarks/faults.py                        all faults with vLLM: about a minute each
     python benchmarks/faults.py --engine stand-in      a stand-in for vLLM that writes meaningless texts

@@ -50,7 +50,7 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
                 connection.send(True)
             else:
                 jobs, journal = asked
-                _generate(llm.llm_engine, jobs, journal, connection)
+                _generate(llm.llm_engine, jobs, connection, journal)
     except (EOFError, ConnectionError):
         return
     except Exception as error:
@@ -59,7 +59,7 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
 
 
 def _generate(
-    engine: Any, jobs: Sequence[Mapping[str, Any]], journal: JournalFile | None, connection: Connection
+    engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connection, journal: JournalFile | None = None
 ) -> None:
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
