@@ -252,7 +252,7 @@ class LLM:
         return bool(self.queue)
 
     def step(self):
-        time.sleep(0.03)
+        time.sleep(0.05)
         ready, self.queue = self.queue[:3], self.queue[3:]
         done = SimpleNamespace(text="The answer is \\\\boxed{1}", token_ids=[1], finish_reason="stop")
         return [

@@ -122,19 +122,17 @@ def results_table(
     """Grade what the methods returned and add what they cost: the Results table."""
     by_id = {question.question_id: question for question in questions}
     pairs: list[tuple[Question, Answer]] = [(by_id[key.question_id], o.result) for key, o in outcomes.items()]
-    grades = answers.grade_many(pairs, equality=equality)
-    rows = [
-        {
-            **key._asdict(),
-            "benchmark": question.benchmark,
-            "answer": answer.value,
-            "status": answer.status,
-            "correct": correct,
-        }
-        for key, (question, answer), correct in zip(outcomes, pairs, grades, strict=True)
-    ]
+    columns = {
+        "method": [key.method for key in outcomes],
+        "seed": [key.seed for key in outcomes],
+        "question_id": [key.question_id for key in outcomes],
+        "benchmark": [question.benchmark for question, _ in pairs],
+        "answer": [answer.value for _, answer in pairs],
+        "status": [answer.status for _, answer in pairs],
+        "correct": answers.grade_many(pairs, equality=equality),
+    }
     costs = ledger.cost_by_question(used_requests(outcomes), store)
-    frame = pd.DataFrame(rows).merge(costs, on=["method", "seed", "question_id"], how="left")
+    frame = pd.DataFrame(columns).merge(costs, on=["method", "seed", "question_id"], how="left")
     return tables.check(frame, tables.RESULTS)
 
 
