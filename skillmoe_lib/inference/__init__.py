@@ -1,8 +1,8 @@
 """Grouped batch inference (docs/method.md 1.6): every method's requests, each model loaded once.
 
-`schedule` advances all programs together; `store` keeps every generation; `identity` compares the prompts
-of what is stored with those of now, and `migration` does so once for an old store; `ledger` computes costs;
-`engines` generate.
+`schedule` advances all programs together; `store` keeps every generation, `journal` the newest ones while a
+model generates; `identity` compares the prompts of what is stored with those of now, and `migration` does so
+once for an old store; `ledger` computes costs; `engines` generate.
 """
 
 from skillmoe_lib.inference.engines import connect

@@ -15,7 +15,7 @@ import itertools
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -54,7 +54,7 @@ def most_waiting(waiting: Mapping[LoadKey, Collection[Any]], *, last: Collection
 
 
 def run(
-    programs: Mapping[Key, Program],
+    programs: Mapping[Key, Program] | Iterable[tuple[Key, Program]],
     engine: Engine,
     store: GenerationStore,
     *,
@@ -70,6 +70,8 @@ def run(
 
     Parameters
     ----------
+    programs
+        Or (key, program) pairs, which are then taken only as programs begin, some ten thousand at a time.
     skip
         Leave out what cannot be run, including models that cannot be served, and return without an error.
 
@@ -83,7 +85,8 @@ def run(
     scheduled = _Run(engine, store, policy, description, skip)
     outcomes: dict[Key, Outcome] = {}
     try:
-        queue = ((key, _State(program)) for key, program in programs.items())
+        pairs = programs.items() if isinstance(programs, Mapping) else programs
+        queue = ((key, _State(program)) for key, program in pairs)
         while begun := scheduled.begin(queue):
             scheduled.finish()
             outcomes |= {
@@ -296,6 +299,7 @@ class _Run:
                 self._load_and_answer(model, at_work, retry)
             except _Fault as fault:
                 self.fault, group = fault, at_work[0]
+                self._take_up(load_key)
                 rest = [request for request in group.requests if request.id in self.waiting.get(load_key, {})]
                 n_failed_loads = n_failed_loads + 1 if fault.loading else 0
                 n_faults = n_faults + 1 if self.n_answered == n_before else 1
@@ -311,6 +315,14 @@ class _Run:
                     half = len(rest) // 2
                     retry += [_Group(rest[:half], again=False), _Group(rest[half:], again=False)]
                 self.advance()
+
+    def _take_up(self, load_key: LoadKey) -> None:
+        """What the engine's process had finished, but not handed over when it failed, counts as answered."""
+        self.store.recover()
+        waiting = self.waiting.get(load_key, {})
+        for request_id in self.store.known(waiting):
+            self.n_answered += 1
+            self._answered(waiting[request_id])
 
     def _next(self, load_key: LoadKey, retry: deque[_Group]) -> _Group | None:
         """The next of a model's requests for the engine.
@@ -379,6 +391,8 @@ class _Run:
             self.recorder = load.enter_context(
                 _Recorder(self.store, model, self.engine, start, self.prompts.layout(model), loaded)
             )
+            if hasattr(loaded, "journal"):  # an engine with a process of its own, which keeps one too
+                loaded.journal = self.recorder.journal
             bar.set_description(f"{self.description}: {model.source}")
             group: _Group | None = at_work[0]
             while group:
@@ -461,6 +475,7 @@ class _Recorder:
         loaded: LoadedModel,
     ) -> None:
         self.since, about = time.perf_counter(), engine.describe()
+        self.last = self.since
         self.batch = Batch(
             batch_id=uuid.uuid4().hex,
             model=model.source,
@@ -488,10 +503,11 @@ class _Recorder:
 
     def take(self, request: Request, generation: Generation) -> None:
         """Put a generation on disk."""
-        passed = time.perf_counter() - self.since
-        self.journal.write(request, generation, passed)
+        now = time.perf_counter()
+        self.journal.write(request, generation, now - self.last)
+        self.last = now
         self.held[request.id] = generation
-        if passed > FLUSH_S or self.journal.size > FLUSH_BYTES:
+        if now - self.since > FLUSH_S or self.journal.file.size > FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -499,4 +515,4 @@ class _Recorder:
         now = time.perf_counter()
         self.journal.seal(replace(self.batch, generate_s=now - self.since))
         self.held.clear()
-        self.since = now
+        self.since = self.last = now

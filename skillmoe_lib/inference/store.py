@@ -8,7 +8,7 @@ prompts of an older part were is recorded beside it, under `layouts/` (`migratio
 
 What a model is generating now goes to `open/`, into the journal of its load: one line per generation, on
 disk before the next one is taken, so that a killed run loses nothing. A journal becomes a part at regular
-intervals and when its load ends; one whose process is gone becomes a part when the next run starts.
+intervals and when its load ends; what a killed run left becomes a part when the next run starts (`journal`).
 
 Opening a store reads only the request ids. A part's digest is compared when its texts are first read.
 """
@@ -16,11 +16,9 @@ Opening a store reads only the request ids. A part's digest is compared when its
 import contextlib
 import hashlib
 import json
-import os
 import time
 import uuid
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -34,12 +32,8 @@ import pyarrow.parquet
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.files import replace_file
 from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
+from skillmoe_lib.inference.journal import JournalFile, entries, lock_left
 from skillmoe_lib.tables import as_parquet
-
-try:
-    import fcntl
-except ImportError:  # Windows, where only the scripted engine runs
-    fcntl = None  # type: ignore[assignment]
 
 _COLUMNS: Mapping[str, pyarrow.DataType] = {
     "request_id": pyarrow.string(),
@@ -243,7 +237,7 @@ class GenerationStore:
     def append_failures(self, pairs: Sequence[tuple[Request, Failure]], batch_id: str) -> None:
         """Record failed requests."""
         rows = [
-            {**_request_row(request), **failure._asdict(), "batch_id": batch_id} for request, failure in pairs
+            {**request_row(request), **failure._asdict(), "batch_id": batch_id} for request, failure in pairs
         ]
         schema = pyarrow.schema([(column, pyarrow.string()) for column in _FAILURE_COLUMNS])
         _write_part(self.root / "failures", pyarrow.Table.from_pylist(rows, schema=schema))
@@ -252,14 +246,16 @@ class GenerationStore:
         """Turn the journals that killed runs left into parts."""
         for path in sorted((self.root / "open").glob("*.jsonl")):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:  # or another was faster
-                if not _lock(stream.fileno()):
+                if not lock_left(stream):
                     continue  # a run that is still going
-                batch, rows, n_torn = _entries(stream)
-                known = self.known(row["request_id"] for row in rows)  # a kill just before `unlink`
+                batch, rows, n_torn = entries(stream)
+                batch.pop("runner", None)
+                # A kill just before the end of a journal; the engine's process and the runner.
+                known = self.known(row["request_id"] for row in rows)
                 once = {row["request_id"]: row for row in rows if row["request_id"] not in known}
                 rows = list(once.values())
                 if rows and batch:
-                    seconds = rows[-1]["generate_s"]
+                    seconds = sum(row["generate_s"] for row in rows)
                     self._write_rows(rows, Batch(**{**batch, "generate_s": seconds}))
                 if n_torn or (rows and not batch):
                     self._put_aside(path, f"{n_torn or len(rows)} of its lines are torn")
@@ -361,103 +357,48 @@ class GenerationStore:
 
 
 class Journal:
-    """The generations of one load since its last part, one line each, on disk at once.
-
-    A line is a checksum and JSON; the first names the batch. The file is locked as long as its process
-    lives, which distinguishes a run that is going from one that was killed.
-    """
+    """The generations of one load since its last part."""
 
     def __init__(self, store: GenerationStore, batch: Batch) -> None:
-        self.store, self.batch, self.size = store, batch, 0
-        self.path = store.root / "open" / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
-        self._file: int | None = None
+        self.store, self.batch = store, batch
+        self.file = self.another_file()
         self._rows: list[dict[str, Any]] = []  # what is in the file, or could not be written yet (full disk)
         self._n_written = 0
 
     def write(self, request: Request, generation: Generation, generate_s: float) -> None:
-        """Put a generation on disk; `generate_s` are the seconds since the last part.
+        """Put a generation on disk; `generate_s` are the seconds since the one before.
 
         If that fails it is kept, and written with the next one or by `seal`.
         """
         self._rows.append({**_row(request, generation, self.batch.batch_id), "generate_s": generate_s})
         try:
-            if self._file is None:
-                self._file = self._begin()
-            while self._n_written < len(self._rows):
-                self._put(self._file, self._rows[self._n_written])
-                self._n_written += 1
+            self._write_left()
         except OSError as error:
             raise SkillmoeError(
-                f"cannot write {self.path}: {error.strerror or error}; what was stored is intact"
+                f"cannot write {self.file.path}: {error.strerror or error}; what was stored is intact"
             ) from error
+
+    def another_file(self) -> JournalFile:
+        """For the engine's own process: what it has finished and not handed over yet."""
+        return JournalFile(self.store.root / "open", asdict(self.batch))
 
     def seal(self, batch: Batch) -> None:
         """Turn it into a part, under `batch`; nothing is dropped before that is on disk."""
         if self._rows:
             self.store._write_rows(self._rows, batch)
-        if self._file is not None:
-            self.path.unlink(missing_ok=True)
-            os.close(self._file)
-        self._file, self._rows, self._n_written, self.size = None, [], 0, 0
+        self.file.remove()
+        self._rows, self._n_written = [], 0
 
     def close(self) -> None:
-        """Close a file that could not be sealed: the next run turns it into a part."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                for row in self._rows[self._n_written :]:
-                    self._put(self._file, row)
-            os.close(self._file)
-            self._file = None
+        """Leave a journal that could not be sealed: the next run turns it into a part."""
+        with contextlib.suppress(OSError):
+            self._write_left()
+        self.file.close()
 
-    def _begin(self) -> int:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = self.path.with_suffix(".new")  # until it is locked: another run must not think it abandoned
-        file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            _lock(file)
-            self._put(file, asdict(self.batch))
-            hidden.replace(self.path)
-        except OSError:
-            os.close(file)
-            hidden.unlink(missing_ok=True)
-            raise
-        return file
-
-    def _put(self, file: int, entry: Mapping[str, Any]) -> None:
-        text = json.dumps(entry, ensure_ascii=True).encode()
-        line = b"%08x %s\n" % (zlib.crc32(text), text)
-        try:
-            done = 0
-            while done < len(line):
-                done += os.write(file, line[done:])
-        except OSError:
-            os.ftruncate(file, self.size)  # leaves no half line
-            os.lseek(file, self.size, os.SEEK_SET)
-            raise
-        self.size += len(line)
-
-
-def _entries(stream: Iterable[bytes]) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """A journal's batch, its rows, and the number of damaged lines (not counting a last line cut short)."""
-    whole, n_torn = [], 0
-    for line in stream:
-        check, _, text = line.rstrip(b"\n").partition(b" ")
-        if line.endswith(b"\n") and check == b"%08x" % zlib.crc32(text):
-            whole.append(json.loads(text))
-        else:
-            n_torn += line.endswith(b"\n")
-    batch = whole[0] if whole and "engine" in whole[0] else {}
-    return batch, whole[bool(batch) :], n_torn
-
-
-def _lock(file: int) -> bool:
-    """Lock the file for this process until it is closed; False if another process holds it."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+    def _write_left(self) -> None:
+        while self._n_written < len(self._rows):
+            self.file.append(self._rows[self._n_written])
+            self._n_written += 1
 
 
 def _digest_of(part: Path) -> str:
@@ -481,10 +422,11 @@ def _layout(table: pyarrow.Table) -> str:
 def _row(request: Request, generation: Generation, batch_id: str) -> dict[str, Any]:
     if request.id != generation.request_id:
         raise SkillmoeError(f"generation {generation.request_id} does not answer request {request.id}")
-    return {**_request_row(request), **asdict(generation), "batch_id": batch_id}
+    return {**request_row(request), **asdict(generation), "batch_id": batch_id}
 
 
-def _request_row(request: Request) -> dict[str, Any]:
+def request_row(request: Request) -> dict[str, Any]:
+    """The fields of a request as the store's columns."""
     model, sampling = asdict(request.model), asdict(request.sampling)
     model.pop("path")
     return {
