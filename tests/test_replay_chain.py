@@ -80,7 +80,8 @@ for path in sorted((Path(sys.argv[4]) / "notebooks" / "chain").glob("*.ipynb")):
 
 
 def project(home: Path) -> Path:
-    """The files that people write: a pool, a benchmark."""
+    """The files that people write: a pool, a benchmark; and the published figures."""
+    shutil.copytree(ROOT / "data" / "published", home / "data" / "published")
     for name, text in {"pools/small.yaml": POOL, "benchmarks/small.yaml": BENCHMARK}.items():
         (home / "data" / name).parent.mkdir(parents=True)
         (home / "data" / name).write_text(text)
