@@ -393,8 +393,9 @@ class _Texts:
             told += [
                 f"[{number}] round {turn}, {about['stage']} by {about['expert']}, sample {about['sample']}, "
                 f"request {request_id}",
-                f"    {about['source']}@{str(about['revision'])[:_DIGITS]}, {batch['engine']} "
-                f"{batch['versions']}, {batch['started_at']}",
+                f"    {about['source']}@{str(about['revision'])[:_DIGITS]}".rstrip("@")
+                + f", {batch['engine']} {batch['versions']}".rstrip()
+                + f", {batch['started_at']}",
                 f"    {generation.prompt_tokens} prompt tokens, {generation.output_tokens} output tokens, "
                 f"{seconds:.3g} s without loads, ended by {generation.finish_reason}",
             ]
