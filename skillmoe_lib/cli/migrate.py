@@ -33,12 +33,13 @@ def _told(folder: Path, locate: migration.Locate) -> list[str]:
     lines = [
         f"{folder.name}: {same:,} prompts are the same today, {another:,} are not, {left:,} are not resolved"
     ]
-    for row in found.itertuples():
-        if row.n_another:
+    columns = ["model", "n_another", "n_left", "reason"]
+    for model, n_another, n_left, reason in found[columns].to_numpy():
+        if n_another:
             lines.append(
-                f"  {row.model}: {row.n_another:,} prompts have another number of tokens today; a run that "
-                "asks for them is refused"
+                f"  {model}: {n_another:,} prompts have another number of tokens today; a run that asks for "
+                "them is refused"
             )
-        if row.n_left:
-            lines.append(f"  {row.model}: {row.n_left:,} not resolved, used as before ({row.reason})")
+        if n_left:
+            lines.append(f"  {model}: {n_left:,} not resolved, used as before ({reason})")
     return lines

@@ -191,13 +191,15 @@ def _row(file: Path, method: str, benchmark: str) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise SkillmoeError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     if "method" not in frame:
-        raise SkillmoeError(f"{file} has no column 'method', which --method needs: it has {', '.join(frame)}")
+        raise SkillmoeError(
+            f"{file} has no column 'method', which --method needs: it has {', '.join(map(str, frame))}"
+        )
     labels = frame["label"] if "label" in frame else frame["method"]
     found = frame[(frame["method"] == method) | (labels.str.lower() == method.lower())]
     if found.empty:
         raise unknown("method", method, frame["method"].unique())
     if benchmark:
-        known = found["benchmark"].unique() if "benchmark" in found else []
+        known: list[str] = found["benchmark"].unique().tolist() if "benchmark" in found else []
         if benchmark not in known:
             raise unknown(f"benchmark of {method!r}", benchmark, known)
         found = found[found["benchmark"] == benchmark]
