@@ -110,6 +110,7 @@ def once(n_requests: int, folder: Path) -> Iterator[tuple[str, float]]:
     choice = Choice(tuple(at_work.pool.experts), "E15")
     pipeline.compete(at_work, ["symbolic_moe"], asked, routes, choice, seeds=(0,))
     yield "compete", passed()
+    del at_work
     again = session(folder)  # a store opened anew, as by the next notebook
     pipeline.compete(again, ["symbolic_moe"], asked, routes, choice, seeds=(0,))
     assert not again.engine.loads, "everything was stored"  # type: ignore[attr-defined]  # noqa: S101
@@ -124,7 +125,7 @@ def _letters(texts: Sequence[str]) -> np.ndarray:
 
 
 def measure(n_requests: int) -> dict[str, float]:
-    """Seconds of each stage and peak memory in MB, in a process of its own."""
+    """Seconds of each stage and peak memory up to its end, in a process of its own."""
     command = [sys.executable, __file__, "--here", str(n_requests)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - ourselves
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -132,15 +133,21 @@ def measure(n_requests: int) -> dict[str, float]:
 
 def run_here(n_requests: int) -> dict[str, float]:
     """What `measure` measures, in this process."""
+    import resource
+
+    found: dict[str, float] = {}
+    peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="skillmoe-scale-", dir=Path.cwd()) as folder:
-        found = dict(once(n_requests, Path(folder) / "store"))
+        for stage, seconds in once(n_requests, Path(folder) / "store"):
+            found[f"{stage}, s"] = seconds
+            peaks[f"peak memory up to {stage}, MB"] = (
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+            )
         store = GenerationStore(Path(folder) / "store")
+        found |= peaks
         found["generations"] = float(len(store.generations(["request_id"])))
         found["parts"] = float(len(list((store.root / "parts").iterdir())))
         found["store, MB"] = sum(part.stat().st_size for part in (store.root / "parts").iterdir()) / 1e6
-    import resource
-
-    found["peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return found
 
 
@@ -163,10 +170,10 @@ def main() -> None:
         print(json.dumps(run_here(given.sizes[0])))
         return
     measured = pd.DataFrame({n: measure(n) for n in given.sizes}).T.rename_axis("requests")
-    print(measured.round(1).to_string())
+    print(measured.T.round(1).to_string())
     if len(measured) > 1:
         print("\nexponents of growth")
-        print(exponents(measured).round(2).to_string())
+        print(exponents(measured).T.round(2).to_string())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """What is asked of a model and what comes back: the types that every engine and method shares.
 
 A `Request` is one call of one model. Its `id` is a hash of every field that can change the text, so
-equal requests of different methods are one request, and two samples of a question are always two.
+equal requests of different methods are one request, and two samples of a question are always two. The id
+is computed without tokenizers; what the engine got for it stands beside each stored generation, in
+`Generation.rendered` (docs/decisions/0008-request-identity.md).
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -87,7 +89,8 @@ class Request:
 class Generation:
     """What a model wrote for a request. One that failed has the text "" and `not_run` or `overflow`.
 
-    `cached_tokens` of the prompt were not computed again (an engine's prefix cache).
+    `cached_tokens` of the prompt were not computed again (an engine's prefix cache). `rendered` is the digest
+    of what the engine got (`Engine.rendered`), "" if it does not render prompts or did not record it.
     """
 
     request_id: str
@@ -96,6 +99,7 @@ class Generation:
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    rendered: str = ""
 
 
 class Failure(NamedTuple):
@@ -135,6 +139,15 @@ class Engine(Protocol):
 
     def prompt_tokens(self, requests: Sequence[Request]) -> list[int]:
         """Length of each request's rendered prompt in tokens, without loading any weights."""
+        ...
+
+    def layout(self, model: Model) -> str:
+        """Digest of all that decides how prompts to the model are laid out; "" if this engine does not
+        lay them out itself. While it stays the same, so does `rendered` of every request."""
+        ...
+
+    def rendered(self, requests: Sequence[Request]) -> list[str]:
+        """Digest of what each request would give the engine now, as `Generation.rendered`; "" as above."""
         ...
 
     def start(self) -> None:

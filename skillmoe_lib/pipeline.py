@@ -4,6 +4,7 @@ annotate -> validate -> examine -> recruit -> compete. Everything up to `recruit
 questions only; every generation goes through one scheduler and one store.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -125,11 +126,11 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
         skip=session.skip,
         description="items",
     )
-    generations = results.by_question(outcomes)
+    generations = results.by_question(outcomes, session.store)
     right = {(s.question_id, s.expert, s.request_id): bool(s.correct) for s in scores.itertuples()}
     correct: dict[str, dict[str, bool]] = {}
     for key, outcome in outcomes.items():
-        graded = right.get((key.question_id, key.expert, outcome.result.request_id))
+        graded = right.get((key.question_id, key.expert, *outcome.request_ids))
         if graded is None:
             raise SkillmoeError(
                 f"the scores lack the answer of {key.expert!r} to {key.question_id!r} with seed {seed}: "
@@ -373,18 +374,19 @@ def run_programs(
     expert answers every question once too, for its scores and the oracles; without, `scores` is empty.
     """
     asked = split(questions, "test")
-    panel = {} if bounds_seed is None else every_expert(asked, session.pool.experts, seed=bounds_seed)
+    panel = () if bounds_seed is None else every_expert(asked, session.pool.experts, seed=bounds_seed)
     policy = partial(schedule.most_waiting, last={session.pool.experts[last].model.load_key})
     outcomes = schedule.run(
-        {**programs, **panel},
+        itertools.chain(programs.items(), panel),
         session.engine,
         session.store,
         policy=policy,
         skip=session.skip,
         description="test",
     )
-    runs = {key: outcomes[key] for key in programs}
-    scores = results.scores({key: outcomes[key] for key in panel}, asked, session.pool.experts)
+    runs = {key: outcomes.pop(key) for key in programs}
+    scores = results.scores(outcomes, asked, session.pool.experts)
+    del outcomes
     table = results.results_table(
         runs, asked, session.store, equality=results.equality_of(session.pool.experts)
     )

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from skillmoe_lib import tables
+from skillmoe_lib.cli.why import why
 from skillmoe_lib.evaluation import published
 from skillmoe_lib.evaluation.report_folder import out_of_date, read_note
 from skillmoe_lib.methods import lineup
@@ -47,13 +48,17 @@ ELSEWHERE = {
     "your_questions": "studies/test_how_to.py",
 }
 TRAINING = "train_expert"
+#: The two benchmarks of the main table: one of our own, and one by the name of a published one.
+BOTH = "pocket,stand_in/gpqa.yaml"
+#: The study of a finished chain, in the same report.
+STUDY = "keyword_variance"
 SUMMARY = {*tables.SUMMARY_COLUMNS, "label", "preset"}
 
 
 def test_every_notebook_is_executed_by_a_test() -> None:
     # assignments: classroom/test_assignments.py
     there = {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb") if "assignments" not in path.parts}
-    assert there == {*CHAIN, *TABLES[:2], "table_variants", "ablation", *ELSEWHERE, TRAINING}
+    assert there == {*CHAIN, *TABLES[:2], "table_variants", "ablation", STUDY, *ELSEWHERE, TRAINING}
     for name, test in ELSEWHERE.items():
         assert f"{name}.ipynb" in (ROOT / "tests" / test).read_text(encoding="utf-8")
 
@@ -102,9 +107,10 @@ def reports(home: Path) -> Path:
     packaged, two = ["-p", "pool=packaged"], ["-p", "pool=two"]
     again = [name for name in CHAIN if name not in ("01_questions", "05_recruit")]
     own = ["-p", "report=chain", "-p", "store=data/chain", *packaged]
-    chain = [["chain", "-p", "limit=6", *own], [*again, *own]]
+    of_chain = [STUDY, "-p", "n_draws=20", "-p", "report=chain", "-p", "store=data/chain"]
+    chain = [["chain", "-p", "limit=6", *own], [*again, *own], of_chain]
     others = [
-        ["table_main", "ablation", "-p", "limit=5", *packaged],
+        ["table_main", "ablation", "-p", "limit=5", "-p", f"benchmarks={BOTH}", *packaged],
         ["table_variants", "-p", "table=discussion", *stand_in, *packaged],
         ["table_variants", "-p", "table=aggregators", *stand_in, *packaged],
         ["table_variants", *stand_in, *two],
@@ -152,7 +158,7 @@ def printed(reports: Path, report: str, notebook: str) -> str:
 def test_a_report_is_whole(reports: Path, report: str) -> None:
     folder = reports / report
     executed = sorted(path.stem for path in folder.glob("notebooks/*.ipynb"))
-    assert executed == (CHAIN if report == "chain" else [NOTEBOOK.get(report, report)])
+    assert executed == ([*CHAIN, STUDY] if report == "chain" else [NOTEBOOK.get(report, report)])
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert all(name in page for name in executed)
     summary = pd.read_csv(folder / "summary.csv")
@@ -169,13 +175,9 @@ def test_a_report_is_whole(reports: Path, report: str) -> None:
 @pytest.mark.parametrize("report", ["chain", *(set(TABLES) - {"table_efficiency"}), "ablation"])
 def test_results_fit_their_schema_and_the_summary(reports: Path, report: str) -> None:
     found, summary = results(reports, report), pd.read_csv(reports / report / "summary.csv")
-    assert found["correct"].groupby(found["method"]).mean().to_dict() == pytest.approx(
-        summary.set_index("method")["accuracy"].to_dict()
-    )
-    assert (
-        found["calls"].groupby(found["method"]).sum().to_dict()
-        == summary.set_index("method")["calls"].to_dict()
-    )
+    rows, cells = found.groupby(["method", "benchmark"]), summary.set_index(["method", "benchmark"])
+    assert rows["correct"].mean().to_dict() == pytest.approx(cells["accuracy"].to_dict())
+    assert rows["calls"].sum().to_dict() == cells["calls"].to_dict()
     about = tables.provenance(reports / report / "tables" / "results.parquet")
     assert about["pool"] == ("two" if report == "table_recruiting" else "packaged")
 
@@ -216,8 +218,8 @@ def test_the_chain_reports_methods_controls_and_bounds(reports: Path) -> None:
     stems = {path.stem for path in (reports / "chain" / "figures").glob("*.png")}
     assert stems == {
         "accuracy", "accuracy_calls", "accuracy_cost", "agreement", "calibration", "calls_tokens",
-        "differences", "equal_cost", "experts_by_family", "gap_closed", "profiles", "recruitment_flow",
-        "schedule", "slots", "statuses",
+        "differences", "equal_cost", "experts_by_family", "gap_closed", "keyword_variance", "profiles",
+        "recruitment_flow", "schedule", "slots", "statuses",
     }  # fmt: skip
     assert (reports / "chain" / "what_if.html").is_file()
     ratios = table(reports, "chain", "run_time_ratios").set_index("ratio_of")
@@ -253,23 +255,85 @@ def test_a_second_run_generates_nothing_and_says_the_same(reports: Path) -> None
 
 
 def test_the_main_table_has_every_method_and_says_what_was_shared(reports: Path) -> None:
-    beside = table(reports, "table_main", "beside_published").set_index("method")
-    assert set(beside.index) == {*lineup.available(_pool()), *lineup.BOUNDS}
+    methods = {*lineup.available(_pool()), *lineup.BOUNDS}
+    both = table(reports, "table_main", "beside_published")
+    assert set(zip(both["method"], both["benchmark"], strict=True)) == {
+        (method, benchmark) for method in methods for benchmark in ("pocket", "gpqa")
+    }
+    beside = both[both["benchmark"] == "pocket"].set_index("method")
     assert set(beside["verdict"]) == {"not published"}  # the paper has no such benchmark
-    assert beside["n_questions"].eq(5).all()
+    assert set(both.loc[both["benchmark"] == "gpqa", "verdict"]) > {"not published"}
+    assert both["n_questions"].eq(5).all()
     calls = beside["calls_a_question"]
     wanted = {"symbolic_moe": 4, "majority_vote": 3, "cot_task_best": 1, "self_consistency": 5, "debate": 6}
     wanted |= {"self_moa": 4, "moa": 7, "fusion_of_n": 6, "best_of_n": 6, "complexity_vote": 5, "top_k": 3}
     assert calls[list(wanted)].to_dict() == wanted
     assert 3 <= calls["reconcile"] <= 9
     assert 2 <= calls["self_refine"] <= 7
-    headline = table(reports, "table_main", "headline").set_index("against")["published_average"]
-    assert headline.to_dict() == {"self_moa": 0.0815, "self_consistency": 0.0371}
     text = printed(reports, "table_main", "table_main")
     (line,) = [line for line in text.splitlines() if "requests asked" in line]
     asked, generated = int(line.split()[0]), int(line.split()[3])
     assert asked == results(reports, "table_main")["calls"].sum()
     assert generated < asked
+
+
+def test_the_main_table_averages_over_benchmarks(reports: Path) -> None:
+    """As in the paper: a column for each benchmark, their average, and one best expert over them all."""
+    side, summary = (
+        table(reports, "table_main", "side_by_side"),
+        pd.read_csv(reports / "table_main/summary.csv"),
+    )
+    cells = summary.pivot_table(index="method", columns="benchmark", values="accuracy")
+    side = side.set_index("method")
+    for name in ("pocket", "gpqa"):
+        assert side[name].to_dict() == pytest.approx(cells[name].to_dict())
+    assert side["average"].to_dict() == pytest.approx(cells.mean(axis=1).to_dict())
+    chosen = table(reports, "table_main", "choices")
+    assert chosen["benchmark"].tolist() == ["pocket", "gpqa"]
+    assert len(set(chosen["best_single"])) == 1
+    headline = table(reports, "table_main", "headline").set_index(["against", "benchmark"])
+    assert set(headline.index) == {
+        (against, benchmark)
+        for against in ("self_moa", "self_consistency")
+        for benchmark in ("pocket", "gpqa", "average")
+    }
+    theirs = headline["published_average"].groupby("against").unique()
+    assert theirs.map(list).to_dict() == {"self_moa": [0.0815], "self_consistency": [0.0371]}
+    assert headline["verdict"].xs("average", level="benchmark").eq("not published").all()
+
+
+def test_a_cell_of_a_report_opens_into_questions_chains_votes_and_cost(
+    reports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One command for any cell: of the chain's report, and of a table with two benchmarks."""
+    monkeypatch.setenv("SKILLMOE_HOME", str(reports.parent))
+    for report, benchmark in (("chain", ""), ("table_main", "gpqa")):
+        summary = pd.read_csv(reports / report / "summary.csv")
+        cells = summary[summary["benchmark"] == (benchmark or "pocket")].set_index("method")
+        for column in tables.SUMMARY_COLUMNS[2:]:
+            path = reports / report / "summary.csv"
+            told = why(path, method="symbolic_moe", column=column, benchmark=benchmark)
+            assert f"{column}  " in told and "NOT THE SAME" not in told, column
+            assert "generation(s) of scripted" in told
+        n = int(cells.loc["symbolic_moe", "n_questions"])
+        opened = why(path, method="Symbolic-MoE", question="all", benchmark=benchmark)
+        assert opened.count("\nGold: ") == n
+        for said in (
+            "What the experts' chains say: ",
+            "aggregate by ",
+            "Cost, the method run alone: 4 calls",
+        ):
+            assert opened.count(said) == n, said
+
+
+def test_keyword_draws_widen_the_interval_from_what_is_stored(reports: Path) -> None:
+    """That nothing was generated is seen by the test above that compares the store's parts."""
+    shown = table(reports, "chain", STUDY)
+    assert shown.groupby("method").size().to_dict() == {"majority_vote": 2, "symbolic_moe": 2}
+    accuracy = pd.read_csv(reports / "chain" / "summary.csv").set_index("method")["accuracy"]
+    for row in shown.itertuples():
+        assert row.accuracy == pytest.approx(accuracy[row.method])
+        assert row.low <= row.accuracy <= row.high
 
 
 def _pool():

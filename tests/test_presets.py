@@ -10,7 +10,7 @@ from skillmoe_lib.answers import Answer, grade_many
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import results
 from skillmoe_lib.inference import Outcome
-from skillmoe_lib.methods import Single
+from skillmoe_lib.methods.single import Single, read_reply
 from skillmoe_lib.presets import PAPER, PRESETS, RELEASED, SKILLMOE, Conventions, find_preset
 from skillmoe_lib.routing import SkillRouter
 
@@ -124,5 +124,5 @@ def test_the_presets_equality_reaches_the_scores(preset, right):
     asked = scenes.question(kind="math", gold="x < 5", split="validation")
     experts = scenes.pool("ann").under(find_preset(preset).conventions).experts
     wrote = scenes.generation("The answer is \\boxed{(-\\infty, 5)}")
-    outcomes = {Single("q", "ann", 0): Outcome(wrote, ("r",))}
+    outcomes = {Single("q", "ann", 0): Outcome(read_reply(asked, experts["ann"], wrote), ("r",))}
     assert results.scores(outcomes, [asked], experts)["correct"].tolist() == [right]

@@ -35,7 +35,8 @@ COMMANDS = [
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that has what README's reader has written: its pool, its benchmark and its CSV."""
+    """A project that has what README's reader has written: its pool, its benchmark, its CSV, a store."""
+    (tmp_path / "data" / "generations" / "vllm").mkdir(parents=True)
     for name in ("data/pools", "data/benchmarks", "data/examples", "notebooks"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "data" / "pocket").symlink_to(ROOT / "data" / "pocket")

@@ -112,9 +112,11 @@ _LAST_LINE = re.compile(
     rf"{_MARKS}(?:(?:Option|Choice|Letter)\s?:?\s)?[*_`$\[\"']{{0,4}}(\([A-Za-z]\)|[A-Za-z])"
     r"[.):*_`$\]\"']{0,5}\Z"
 )
-#: A choice with its own text: "C) Golgi", "(C) 42", "C. Paris", "C: 42", "C - 42".
+#: A choice with its own text: "C) Golgi", "(C) 42", "C. Paris", "C: 42", "C - 42"; and how each begins.
+_LABEL = rf"{_MARKS}(?:(?:Option|Choice)\s)?[*_`]{{0,3}}(\([A-Z]\)|[A-Z](?=[*_`]{{0,3}}[.):]|\s[-–—]\s))"
+_LABEL_FIRST = re.compile(_LABEL)
 _LABELLED = re.compile(
-    rf"{_MARKS}(?:(?:Option|Choice)\s)?[*_`]{{0,3}}(\([A-Z]\)|[A-Z](?=[*_`]{{0,3}}[.):]|\s[-–—]\s))"
+    rf"{_LABEL}"
     r"[*_`.):]{0,4}(?:\s[-–—])?[*_`]{0,3}\s{1,3}(?!(?:is|are|was|can|has|does|would|should|isn't|may|might)\b"
     r"|[Ll]et's\b)\S.{0,160}\Z"
 )
@@ -286,10 +288,10 @@ def _last_line(text: str) -> list[str]:
 
 
 def _labelled_line(text: str) -> list[str]:
-    """The last line is a choice with its text, and no other line is: a list of choices is not an answer."""
+    """The last line is a choice with its text, and no other line begins like one: a list is not an answer."""
     *lines, last = [line for line in text.split("\n") if line.strip()] or [""]
     match = _LABELLED.match(last)
-    if match is None or any(_LABELLED.match(line) or line.lstrip().startswith("Q:") for line in lines):
+    if match is None or any(_LABEL_FIRST.match(line) or line.lstrip().startswith("Q:") for line in lines):
         return []
     return [match.group(1)]
 

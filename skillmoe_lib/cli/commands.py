@@ -61,8 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME")
     sub = add("why", _why, "where a number of a report comes from, back to the generated texts")
     sub.add_argument("path", metavar="PATH", type=Path, help="a report folder, or a file of one")
-    sub.add_argument("--method", default="", help="list this method's questions")
-    sub.add_argument("--question", default="", metavar="ID", help="show one of them in full")
+    sub.add_argument("--method", default="", help="list this method's questions (its name or label)")
+    sub.add_argument("--column", default="", help="explain this cell of the method's row")
+    sub.add_argument("--question", default="", metavar="ID", help="show one question in full, or `all`")
+    sub.add_argument("--benchmark", default="", help="which one, if the table has several")
     sub.add_argument("--seed", type=int, default=0, help="default 0")
     sub = add("import", _import, "read outputs that others recorded into data/recorded/NAME")
     sub.add_argument("files", nargs="+", type=Path, metavar="FILE", help="docs/recorded.md lists the formats")
@@ -83,6 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--repeats", action="store_true", help="several answers of one expert to one question are repeats"
     )
+    sub = add(
+        "migrate",
+        _migrate,
+        "add to older generations what prompt each was given to, where it can be found out",
+    )
+    sub.add_argument("root", metavar="STORE", nargs="?", type=Path, help="default data/generations")
+    sub.add_argument("--pool", default="", help="the pool whose folder holds the models, if it has its own")
     sub = add("pin", _pin, "fill in the revisions that a pool leaves open (needs the hub)")
     sub.add_argument("pool", metavar="POOL")
     sub = add("new", _new, "write a commented pool or benchmark to start from")
@@ -181,7 +190,16 @@ def _report(options: argparse.Namespace) -> int:
 def _why(options: argparse.Namespace) -> int:
     from skillmoe_lib.cli.why import why
 
-    print(why(options.path, method=options.method, question=options.question, seed=options.seed))
+    names = ("method", "column", "question", "benchmark", "seed")
+    print(why(options.path, **{name: getattr(options, name) for name in names}))
+    return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli.migrate import migrate
+    from skillmoe_lib.paths import project_root
+
+    print(migrate(options.root or project_root() / "data" / "generations", pool=options.pool))
     return 0
 
 

@@ -26,6 +26,7 @@ from skillmoe_lib.presets import PRESETS
 from skillmoe_lib.questions import benchmark as benchmarks
 from skillmoe_lib.routing.skill_router import Formula, SkillRouter
 from skillmoe_lib.studies import ablations, variants
+from skillmoe_lib.studies.paper_tables import load_benchmarks
 
 Value = bool | int | float | str
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -151,6 +152,10 @@ ALLOWED: Mapping[str, Rule] = {
     "report": Rule("a plain folder name (letters, digits, . _ -)", _plain),
     "pool": Rule("under data/pools, or the path of a YAML file", lambda value: bool(value)),
     "benchmark": Rule("under data/benchmarks, or the path of a YAML file", lambda value: bool(value)),
+    "benchmarks": Rule(
+        "names under data/benchmarks, or paths of YAML files, separated by commas",
+        lambda value: bool(value.strip(" ,")),
+    ),
     "engine": one_of(ENGINES),
     "store": _ANY_FOLDER,
     "limit": within(0, 10_000_000),
@@ -172,6 +177,7 @@ ALLOWED: Mapping[str, Rule] = {
     "methods": Rule("all, or names of methods separated by commas", lambda value: bool(value.strip())),
     "baseline": Rule("the name of a method", lambda value: bool(value)),
     "explain": Rule("the id of a test question, or empty", lambda _: True),
+    "n_draws": within(2, 100_000),
     "n_one_by_one": within(1, 100_000),
     "table": one_of(variants.TABLES),
     "vary": one_of([*SkillRouter().get_params(), *ablations.OTHER_KINDS]),
@@ -216,6 +222,8 @@ def check_together(values: Mapping[str, Any], given: Iterable[str]) -> None:
         asked = benchmarks.load(values["benchmark"], limit=values.get("limit", 0))
         if values.get("explain"):
             check_question(values["explain"], asked.loc[asked["split"] == "test", "question_id"])
+    if "benchmarks" in given:
+        load_benchmarks(values["benchmarks"], limit=values.get("limit", 0))
     if "vary" in values:
         _check_ablation(values)
     if "families" in values:

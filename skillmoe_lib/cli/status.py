@@ -6,7 +6,9 @@ from pathlib import Path
 
 from skillmoe_lib.inference.store import GenerationStore, StoreWarning
 
-_SHOWN = ["request_id", "source", "stage", "finish_reason", "prompt_tokens", "output_tokens"]
+_SHOWN = [
+    "request_id", "source", "stage", "finish_reason", "prompt_tokens", "output_tokens", "batch_id",
+]  # fmt: skip
 
 
 def status(root: Path) -> str:
@@ -46,6 +48,12 @@ def _store(folder: Path) -> str:
     if len(batches):
         engines = (batches["engine"] + " " + batches["versions"]).value_counts(sort=False)
         lines += [f"  {engine}: {n} load(s)" for engine, n in engines.items()]
+    laid_out = batches.loc[batches["engine"] == "vllm", "batch_id"]
+    own = generations.loc[generations["batch_id"].isin(laid_out), "request_id"]
+    if n_unknown := sum(not store.layout_of(request_id) for request_id in own):
+        lines.append(
+            f"  {n_unknown:,} generations do not record what the engine got: skillmoe migrate {folder}"
+        )
     open_failures = failures[~failures["request_id"].isin(generations["request_id"])]
     last = open_failures.drop_duplicates("request_id", keep="last")
     n_long = int((last["status"] == "overflow").sum())

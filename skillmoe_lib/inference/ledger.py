@@ -391,7 +391,8 @@ def summary(
 ) -> pd.DataFrame:
     """The table `summary.csv`: accuracy with its interval, and the cost of one pass over the benchmark.
 
-    `accuracy` is `intervals.accuracy_table(results)`; `loads` comes from `loads_by_method`. Costs are
+    `accuracy` is `intervals.accuracy_table(results)`; `loads` comes from `loads_by_method`, with a column
+    `benchmark` if there are several. Costs are
     means over seeds of the sums over questions; oracles are bounds, not methods that could be run, and
     cost nothing. Costs of the methods exclude keyword calls. The keyword columns are what the methods in
     `skill_routed` need in addition, from `prepared` (of `preparation`); 0 for the others, null if
@@ -400,8 +401,9 @@ def summary(
     per_seed = results.groupby(["method", "benchmark", "seed"], sort=False)[_COSTS].sum(min_count=1)
     means = per_seed.groupby(["method", "benchmark"], sort=False).mean().reset_index()
     known = [name for name in ("model_loads", "ran_device_s") if name in loads]
-    of_method = loads.groupby("method", as_index=False)[known].mean()
-    table = accuracy.merge(means, on=["method", "benchmark"]).merge(of_method, on="method", how="left")
+    own = ["method", "benchmark"] if "benchmark" in loads else ["method"]
+    of_method = loads.groupby(own, as_index=False)[known].mean()
+    table = accuracy.merge(means, on=["method", "benchmark"]).merge(of_method, on=own, how="left")
     table = table.fillna(dict.fromkeys(known, 0))
     table = table.rename(columns={"ran_device_s": "ran_device_seconds"})
     for name in _COSTS:

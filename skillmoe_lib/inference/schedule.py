@@ -15,7 +15,7 @@ import itertools
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Engine, Failure, Generation, LoadedModel, Model, Program, Request
+from skillmoe_lib.inference.identity import Prompts
 from skillmoe_lib.inference.store import Batch, GenerationStore
 
 Key = TypeVar("Key", bound=Hashable)
@@ -53,7 +54,7 @@ def most_waiting(waiting: Mapping[LoadKey, Collection[Any]], *, last: Collection
 
 
 def run(
-    programs: Mapping[Key, Program],
+    programs: Mapping[Key, Program] | Iterable[tuple[Key, Program]],
     engine: Engine,
     store: GenerationStore,
     *,
@@ -69,6 +70,8 @@ def run(
 
     Parameters
     ----------
+    programs
+        Or (key, program) pairs, which are then taken only as programs begin, some ten thousand at a time.
     skip
         Leave out what cannot be run, including models that cannot be served, and return without an error.
 
@@ -76,12 +79,14 @@ def run(
     ------
     SkillmoeError
         Before any model is loaded: a model that cannot be served here, a store that cannot be written
-        to. At the end, when everything else is served and stored: the requests that could not be run.
+        to. When a request is stored whose prompt would be another one now (`identity`). At
+        the end, when everything else is served and stored: the requests that could not be run.
     """
     scheduled = _Run(engine, store, policy, description, skip)
     outcomes: dict[Key, Outcome] = {}
     try:
-        queue = ((key, _State(program)) for key, program in programs.items())
+        pairs = programs.items() if isinstance(programs, Mapping) else programs
+        queue = ((key, _State(program)) for key, program in pairs)
         while begun := scheduled.begin(queue):
             scheduled.finish()
             outcomes |= {
@@ -153,6 +158,7 @@ class _Run:
         self.engine, self.store, self.policy = engine, store, policy
         self.description, self.skip = description, skip
         self.replaying = engine.name == "replay"
+        self.prompts = Prompts(engine, store)
         self.waiting: dict[LoadKey, dict[str, Request]] = {}
         self.waiters: dict[str, list[_State]] = {}  # request id -> the programs that wait for it
         self.ready: deque[_State] = deque()  # programs whose requests are all answered
@@ -211,7 +217,10 @@ class _Run:
         """Make programs wait for unanswered requests; those without any are ready."""
         asked = {request.id for state in states for request in state.pending}
         held = self.recorder.held.keys() if self.recorder else set()
-        done = self.store.known(asked) | (asked & held) | (asked & self.unanswerable.keys())
+        stored = self.store.known(asked)
+        done = stored | (asked & held) | (asked & self.unanswerable.keys())
+        if not self.replaying:
+            self.prompts.compare(r for state in states for r in state.pending if r.id in stored)
         refused = []
         for state in states:
             missing = {request.id: request for request in state.pending if request.id not in done}
@@ -290,6 +299,7 @@ class _Run:
                 self._load_and_answer(model, at_work, retry)
             except _Fault as fault:
                 self.fault, group = fault, at_work[0]
+                self._take_up(load_key)
                 rest = [request for request in group.requests if request.id in self.waiting.get(load_key, {})]
                 n_failed_loads = n_failed_loads + 1 if fault.loading else 0
                 n_faults = n_faults + 1 if self.n_answered == n_before else 1
@@ -305,6 +315,14 @@ class _Run:
                     half = len(rest) // 2
                     retry += [_Group(rest[:half], again=False), _Group(rest[half:], again=False)]
                 self.advance()
+
+    def _take_up(self, load_key: LoadKey) -> None:
+        """What the engine's process had finished, but not handed over when it failed, counts as answered."""
+        self.store.recover()
+        waiting = self.waiting.get(load_key, {})
+        for request_id in self.store.known(waiting):
+            self.n_answered += 1
+            self._answered(waiting[request_id])
 
     def _next(self, load_key: LoadKey, retry: deque[_Group]) -> _Group | None:
         """The next of a model's requests for the engine.
@@ -370,7 +388,11 @@ class _Run:
                 raise _Fault(error, loading=True) from error
             load.callback(setattr, self, "recorder", None)
             # Inside the load: finished generations are stored before the model is released.
-            self.recorder = load.enter_context(_Recorder(self.store, model, self.engine, start, loaded))
+            self.recorder = load.enter_context(
+                _Recorder(self.store, model, self.engine, start, self.prompts.layout(model), loaded)
+            )
+            if hasattr(loaded, "journal"):  # an engine with a process of its own, which keeps one too
+                loaded.journal = self.recorder.journal
             bar.set_description(f"{self.description}: {model.source}")
             group: _Group | None = at_work[0]
             while group:
@@ -444,11 +466,18 @@ class _Recorder:
     """Stores what one load of a model produces: in its journal at once, in a part at intervals."""
 
     def __init__(
-        self, store: GenerationStore, model: Model, engine: Engine, start: float, loaded: LoadedModel
+        self,
+        store: GenerationStore,
+        model: Model,
+        engine: Engine,
+        start: float,
+        layout: str,
+        loaded: LoadedModel,
     ) -> None:
         # What was loaded may know more than its engine: a model on a server, swapped weights.
         self.since, self.loaded = time.perf_counter(), loaded
         about = getattr(loaded, "describe", engine.describe)()
+        self.last = self.since
         self.batch = Batch(
             batch_id=uuid.uuid4().hex,
             model=model.source,
@@ -459,6 +488,8 @@ class _Recorder:
             versions=about["versions"],
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             swapped=getattr(loaded, "swapped", False),
+            dtype=getattr(loaded, "dtype", ""),
+            layout=layout,
         )
         self.journal = store.journal(self.batch)
         self.held: dict[str, Generation] = {}  # not in a part yet
@@ -474,10 +505,11 @@ class _Recorder:
 
     def take(self, request: Request, generation: Generation) -> None:
         """Put a generation on disk."""
-        passed = time.perf_counter() - self.since
-        self.journal.write(request, generation, passed)
+        now = time.perf_counter()
+        self.journal.write(request, generation, now - self.last)
+        self.last = now
         self.held[request.id] = generation
-        if passed > FLUSH_S or self.journal.size > FLUSH_BYTES:
+        if now - self.since > FLUSH_S or self.journal.file.size > FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -486,4 +518,4 @@ class _Recorder:
         versions = {**self.batch.versions, **getattr(self.loaded, "versions", {})}
         self.journal.seal(replace(self.batch, generate_s=now - self.since, versions=versions))
         self.held.clear()
-        self.since = now
+        self.since = self.last = now

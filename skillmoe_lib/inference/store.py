@@ -3,11 +3,12 @@
 `parts/` holds immutable parquet parts, each written whole or not at all, with the batch that made it
 (engine, versions, seconds) in its metadata. Nothing is updated. Two processes may append at once; of two
 generations of one request the earlier one counts. A part's name is the time and a digest of its content;
-a damaged part is moved to `set_aside/` with a warning, and its generations count as missing.
+a damaged part is moved to `set_aside/` with a warning, and its generations count as missing. What the
+prompts of an older part were is recorded beside it, under `layouts/` (`migration`).
 
 What a model is generating now goes to `open/`, into the journal of its load: one line per generation, on
 disk before the next one is taken, so that a killed run loses nothing. A journal becomes a part at regular
-intervals and when its load ends; one whose process is gone becomes a part when the next run starts.
+intervals and when its load ends; what a killed run left becomes a part when the next run starts (`journal`).
 
 Opening a store reads only the request ids. A part's digest is compared when its texts are first read.
 """
@@ -15,12 +16,10 @@ Opening a store reads only the request ids. A part's digest is compared when its
 import contextlib
 import hashlib
 import json
-import os
 import time
 import uuid
 import warnings
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,9 @@ import pyarrow.parquet
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.files import replace_file
-from skillmoe_lib.generation import Failure, Generation, Model, Request
+from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
+from skillmoe_lib.inference.journal import JournalFile, entries, lock_left
 from skillmoe_lib.tables import as_parquet
-
-try:
-    import fcntl
-except ImportError:  # Windows, where only the scripted engine runs
-    fcntl = None  # type: ignore[assignment]
 
 _COLUMNS: Mapping[str, pyarrow.DataType] = {
     "request_id": pyarrow.string(),
@@ -62,6 +57,7 @@ _COLUMNS: Mapping[str, pyarrow.DataType] = {
     "prompt_tokens": pyarrow.int64(),
     "output_tokens": pyarrow.int64(),
     "cached_tokens": pyarrow.int64(),
+    "rendered": pyarrow.string(),
     "batch_id": pyarrow.string(),
 }
 _FAILURE_COLUMNS = [
@@ -69,7 +65,7 @@ _FAILURE_COLUMNS = [
 ]  # fmt: skip
 _BATCH_COLUMNS = [
     "batch_id", "model", "engine", "n_requests", "load_s", "generate_s", "devices", "versions", "started_at",
-    "swapped",
+    "swapped", "dtype",
 ]  # fmt: skip
 _DIGITS = 16  # of a part's digest, in its name
 _OF_A_MODEL = ["source", "revision", "template", "max_model_len", "dtype"]
@@ -85,7 +81,8 @@ class Batch:
 
     `generate_s` is the wall time of the requests appended with it; `load_s` that of the whole load;
     `devices` the number of GPUs (or 1 for a CPU) held during it; `swapped` says whether the weights went
-    into a process that already held a model (null: not recorded).
+    into a process that already held a model (null: not recorded). `dtype` is the number format of the weights
+    in memory and `layout` what laid the prompts out (`Engine.layout`); "" if not recorded.
     """
 
     batch_id: str
@@ -97,6 +94,8 @@ class Batch:
     versions: Mapping[str, str]
     started_at: str
     swapped: bool | None = None
+    dtype: str = ""
+    layout: str = ""
 
 
 class GenerationStore:
@@ -108,6 +107,7 @@ class GenerationStore:
 
     def _forget(self) -> None:
         self._parts: list[Path] = []
+        self._layouts: list[str] = []  # of each part
         self._part_of: dict[str, int] = {}
         self._seen: set[Path] = set()
         self._whole: set[Path] = set()  # parts whose content matches the digest in their name
@@ -135,7 +135,9 @@ class GenerationStore:
                 return self.get(request_ids)  # another part may have them too
             asked = pyarrow.compute.is_in(table["request_id"], value_set=pyarrow.array(ids))
             rows = table.filter(asked).to_pylist()
-            found.update({row["request_id"]: Generation(**row) for row in rows})
+            found.update(
+                {r["request_id"]: Generation(**{**r, "rendered": r.get("rendered") or ""}) for r in rows}
+            )
         return found
 
     def generations(self, columns: Sequence[str] = tuple(_COLUMNS)) -> pd.DataFrame:
@@ -147,8 +149,30 @@ class GenerationStore:
         read = list(dict.fromkeys(["request_id", *columns]))
         empty = pyarrow.schema([(name, _COLUMNS[name]) for name in read]).empty_table()
         tables = [table for part in sorted(self._seen) if (table := self._read(part, read)) is not None]
-        frame: pd.DataFrame = pyarrow.concat_tables([empty, *tables]).to_pandas()
+        whole = pyarrow.concat_tables([empty, *tables], promote_options="default")
+        frame: pd.DataFrame = whole.to_pandas()
         return frame.drop_duplicates("request_id", ignore_index=True)[list(columns)]
+
+    def layout_of(self, request_id: str) -> str:
+        """What laid out the prompt of a stored request (`Batch.layout`); "" if that is not known."""
+        number = self._part_of.get(request_id)
+        return "" if number is None else self._layouts[number]
+
+    def rendered(self, request_ids: Iterable[str]) -> dict[str, str]:
+        """What the engine got for these stored requests (`Generation.rendered`), where it is known."""
+        wanted: dict[Path, list[str]] = {}
+        for request_id in request_ids:
+            if (number := self._part_of.get(request_id)) is not None:
+                wanted.setdefault(self._parts[number], []).append(request_id)
+        found: dict[str, str] = {}
+        for part, ids in wanted.items():
+            added = self._added(part)
+            table = self._read(part, ["request_id", "rendered"]) if added is None else added
+            if table is not None and "rendered" in table.column_names:
+                keys, values = table["request_id"].to_pylist(), table["rendered"].to_pylist()
+                known = dict(zip(keys, values, strict=True))
+                found.update({key: known[key] for key in ids if known.get(key)})
+        return found
 
     def models(self) -> set[Model]:
         """The models whose generations are stored (without the paths of their files)."""
@@ -170,7 +194,7 @@ class GenerationStore:
                 rows.append(
                     {**batch, "versions": json.dumps(batch["versions"]), "n_requests": table.num_rows}
                 )
-        frame = pd.DataFrame(rows, columns=_BATCH_COLUMNS)
+        frame = pd.DataFrame(rows, columns=_BATCH_COLUMNS).fillna({"dtype": ""})
         whole = dict.fromkeys(_BATCH_COLUMNS[1:], "first")
         whole.update(n_requests="sum", generate_s="sum")
         return frame.groupby("batch_id", sort=False, as_index=False).agg(whole)[_BATCH_COLUMNS]
@@ -213,7 +237,7 @@ class GenerationStore:
     def append_failures(self, pairs: Sequence[tuple[Request, Failure]], batch_id: str) -> None:
         """Record failed requests."""
         rows = [
-            {**_request_row(request), **failure._asdict(), "batch_id": batch_id} for request, failure in pairs
+            {**request_row(request), **failure._asdict(), "batch_id": batch_id} for request, failure in pairs
         ]
         schema = pyarrow.schema([(column, pyarrow.string()) for column in _FAILURE_COLUMNS])
         _write_part(self.root / "failures", pyarrow.Table.from_pylist(rows, schema=schema))
@@ -222,20 +246,57 @@ class GenerationStore:
         """Turn the journals that killed runs left into parts."""
         for path in sorted((self.root / "open").glob("*.jsonl")):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:  # or another was faster
-                if not _lock(stream.fileno()):
+                if not lock_left(stream):
                     continue  # a run that is still going
-                batch, rows, n_torn = _entries(stream)
-                known = self.known(row["request_id"] for row in rows)  # a kill just before `unlink`
+                batch, rows, n_torn = entries(stream)
+                batch.pop("runner", None)
+                # A kill just before the end of a journal; the engine's process and the runner.
+                known = self.known(row["request_id"] for row in rows)
                 once = {row["request_id"]: row for row in rows if row["request_id"] not in known}
                 rows = list(once.values())
                 if rows and batch:
-                    seconds = rows[-1]["generate_s"]
+                    seconds = sum(row["generate_s"] for row in rows)
                     self._write_rows(rows, Batch(**{**batch, "generate_s": seconds}))
                 if n_torn or (rows and not batch):
                     self._put_aside(path, f"{n_torn or len(rows)} of its lines are torn")
                 else:
                     with contextlib.suppress(PermissionError):  # Windows, while it is open
                         path.unlink()
+
+    # -- parts of earlier versions ---------------------------------------------------------------
+
+    def without_layout(self) -> Iterator[tuple[Path, Batch, list[tuple[Request, int]]]]:
+        """Parts whose prompts were laid out by something that is not recorded.
+
+        Each with its batch and its requests, and how many tokens the prompt of each had.
+        """
+        self._refresh()
+        for part in [part for part, known in zip(self._parts, self._layouts, strict=True) if not known]:
+            if (table := self._read(part, [name for name in _COLUMNS if name != "text"])) is not None:
+                batch = Batch(**json.loads(table.schema.metadata[b"batch"]))
+                yield part, batch, [(request_of(row), row["prompt_tokens"]) for row in table.to_pylist()]
+
+    def add_layout(self, part: Path, layout: str, rendered: Mapping[str, str]) -> None:
+        """Record beside a part what its prompts are, as far as that could be found out; append-only."""
+        columns = {"request_id": list(rendered), "rendered": list(rendered.values())}
+        note = {b"batch": json.dumps({"layout": layout}).encode()}
+        table = pyarrow.table(columns).replace_schema_metadata(note)
+        replace_file(self._beside(part), as_parquet(table))
+        self._forget()
+
+    def _beside(self, part: Path) -> Path:
+        return self.root / "layouts" / part.name
+
+    def _added(self, part: Path) -> pyarrow.Table | None:
+        """What `add_layout` recorded of a part."""
+        try:
+            with pyarrow.parquet.ParquetFile(self._beside(part), page_checksum_verification=True) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
+            self._put_aside(self._beside(part), str(error).splitlines()[0])
+            return None
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -253,6 +314,8 @@ class GenerationStore:
                     break  # the index was dropped: build it again
                 self._seen.add(part)
                 self._parts.append(part)
+                added = None if _layout(table) else self._added(part)
+                self._layouts.append(_layout(table if added is None else added))
                 number = len(self._parts) - 1
                 for request_id in table.column("request_id").to_pylist():
                     first = self._part_of.setdefault(request_id, number)
@@ -273,8 +336,9 @@ class GenerationStore:
                     raise pyarrow.ArrowInvalid("its content does not fit the digest in its name")
                 self._whole.add(part)
             with pyarrow.parquet.ParquetFile(part, page_checksum_verification=True) as file:
-                return file.read(columns=columns)
-        except (FileNotFoundError, pyarrow.ArrowException) as error:
+                # Parts of earlier versions have fewer columns.
+                return file.read(columns and [name for name in columns if name in file.schema_arrow.names])
+        except (FileNotFoundError, pyarrow.ArrowException, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
         except OSError as error:
             if error.errno:  # such as too many open files: no reason to generate anything again
@@ -293,103 +357,48 @@ class GenerationStore:
 
 
 class Journal:
-    """The generations of one load since its last part, one line each, on disk at once.
-
-    A line is a checksum and JSON; the first names the batch. The file is locked as long as its process
-    lives, which distinguishes a run that is going from one that was killed.
-    """
+    """The generations of one load since its last part."""
 
     def __init__(self, store: GenerationStore, batch: Batch) -> None:
-        self.store, self.batch, self.size = store, batch, 0
-        self.path = store.root / "open" / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
-        self._file: int | None = None
+        self.store, self.batch = store, batch
+        self.file = self.another_file()
         self._rows: list[dict[str, Any]] = []  # what is in the file, or could not be written yet (full disk)
         self._n_written = 0
 
     def write(self, request: Request, generation: Generation, generate_s: float) -> None:
-        """Put a generation on disk; `generate_s` are the seconds since the last part.
+        """Put a generation on disk; `generate_s` are the seconds since the one before.
 
         If that fails it is kept, and written with the next one or by `seal`.
         """
         self._rows.append({**_row(request, generation, self.batch.batch_id), "generate_s": generate_s})
         try:
-            if self._file is None:
-                self._file = self._begin()
-            while self._n_written < len(self._rows):
-                self._put(self._file, self._rows[self._n_written])
-                self._n_written += 1
+            self._write_left()
         except OSError as error:
             raise SkillmoeError(
-                f"cannot write {self.path}: {error.strerror or error}; what was stored is intact"
+                f"cannot write {self.file.path}: {error.strerror or error}; what was stored is intact"
             ) from error
+
+    def another_file(self) -> JournalFile:
+        """For the engine's own process: what it has finished and not handed over yet."""
+        return JournalFile(self.store.root / "open", asdict(self.batch))
 
     def seal(self, batch: Batch) -> None:
         """Turn it into a part, under `batch`; nothing is dropped before that is on disk."""
         if self._rows:
             self.store._write_rows(self._rows, batch)
-        if self._file is not None:
-            self.path.unlink(missing_ok=True)
-            os.close(self._file)
-        self._file, self._rows, self._n_written, self.size = None, [], 0, 0
+        self.file.remove()
+        self._rows, self._n_written = [], 0
 
     def close(self) -> None:
-        """Close a file that could not be sealed: the next run turns it into a part."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                for row in self._rows[self._n_written :]:
-                    self._put(self._file, row)
-            os.close(self._file)
-            self._file = None
+        """Leave a journal that could not be sealed: the next run turns it into a part."""
+        with contextlib.suppress(OSError):
+            self._write_left()
+        self.file.close()
 
-    def _begin(self) -> int:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = self.path.with_suffix(".new")  # until it is locked: another run must not think it abandoned
-        file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            _lock(file)
-            self._put(file, asdict(self.batch))
-            hidden.replace(self.path)
-        except OSError:
-            os.close(file)
-            hidden.unlink(missing_ok=True)
-            raise
-        return file
-
-    def _put(self, file: int, entry: Mapping[str, Any]) -> None:
-        text = json.dumps(entry, ensure_ascii=True).encode()
-        line = b"%08x %s\n" % (zlib.crc32(text), text)
-        try:
-            done = 0
-            while done < len(line):
-                done += os.write(file, line[done:])
-        except OSError:
-            os.ftruncate(file, self.size)  # leaves no half line
-            os.lseek(file, self.size, os.SEEK_SET)
-            raise
-        self.size += len(line)
-
-
-def _entries(stream: Iterable[bytes]) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """A journal's batch, its rows, and the number of damaged lines (not counting a last line cut short)."""
-    whole, n_torn = [], 0
-    for line in stream:
-        check, _, text = line.rstrip(b"\n").partition(b" ")
-        if line.endswith(b"\n") and check == b"%08x" % zlib.crc32(text):
-            whole.append(json.loads(text))
-        else:
-            n_torn += line.endswith(b"\n")
-    batch = whole[0] if whole and "engine" in whole[0] else {}
-    return batch, whole[bool(batch) :], n_torn
-
-
-def _lock(file: int) -> bool:
-    """Lock the file for this process until it is closed; False if another process holds it."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+    def _write_left(self) -> None:
+        while self._n_written < len(self._rows):
+            self.file.append(self._rows[self._n_written])
+            self._n_written += 1
 
 
 def _digest_of(part: Path) -> str:
@@ -403,13 +412,21 @@ def _write_part(folder: Path, table: pyarrow.Table) -> None:
     replace_file(folder / f"{time.time_ns():020d}-{digest}.parquet", data)
 
 
+def _layout(table: pyarrow.Table) -> str:
+    try:
+        return str(json.loads((table.schema.metadata or {})[b"batch"]).get("layout", ""))
+    except (KeyError, ValueError):  # damaged: found when its content is read
+        return ""
+
+
 def _row(request: Request, generation: Generation, batch_id: str) -> dict[str, Any]:
     if request.id != generation.request_id:
         raise SkillmoeError(f"generation {generation.request_id} does not answer request {request.id}")
-    return {**_request_row(request), **asdict(generation), "batch_id": batch_id}
+    return {**request_row(request), **asdict(generation), "batch_id": batch_id}
 
 
-def _request_row(request: Request) -> dict[str, Any]:
+def request_row(request: Request) -> dict[str, Any]:
+    """The fields of a request as the store's columns."""
     model, sampling = asdict(request.model), asdict(request.sampling)
     model.pop("path")
     return {
@@ -423,3 +440,17 @@ def _request_row(request: Request) -> dict[str, Any]:
         "stop": json.dumps(sampling["stop"]),
         "sample": request.sample,
     }
+
+
+def request_of(row: Mapping[str, Any]) -> Request:
+    """The request of a stored row (without the path of its model's files)."""
+    sampling = {name: row[name] for name in ("temperature", "top_p", "max_tokens", "seed")}
+    return Request(
+        row["stage"],
+        row["question_id"],
+        row["expert"],
+        Model(**{name: row[name] for name in _OF_A_MODEL}),
+        tuple(Message(*turn) for turn in json.loads(row["messages"])),
+        Sampling(**sampling, stop=tuple(json.loads(row["stop"]))),
+        row["sample"],
+    )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from skillmoe_lib import prompts
 from skillmoe_lib.aggregation import read_answer, visible_text, vote
-from skillmoe_lib.answers import canonical
+from skillmoe_lib.answers import Answer, canonical, first_equal
 from skillmoe_lib.experts import Expert
 from skillmoe_lib.generation import Program
 from skillmoe_lib.methods.method import N_TOP, Method
@@ -53,7 +53,7 @@ def reconcile(question: Question, experts: Sequence[Expert], *, seed: int, round
     turns = yield [prompts.solve_with_confidence(question, e, seed=seed) for e in experts]
     for i in range(rounds):
         ballots = [read_answer(question, e, turn) for e, turn in zip(experts, turns, strict=True)]
-        keys = [canonical(question.kind, b.value) if b.value is not None else "no answer" for b in ballots]
+        keys = _shown_answers(question, ballots)
         if len(set(keys)) == 1:
             break
         texts = [visible_text(e, turn) for e, turn in zip(experts, turns, strict=True)]
@@ -66,6 +66,13 @@ def reconcile(question: Question, experts: Sequence[Expert], *, seed: int, round
     ballots = [read_answer(question, e, turn) for e, turn in zip(experts, turns, strict=True)]
     sure = [confidence(visible_text(e, turn)) for e, turn in zip(experts, turns, strict=True)]
     return vote(question, ballots, [rescaled(p) for p in sure])
+
+
+def _shown_answers(question: Question, ballots: Sequence[Answer]) -> list[str]:
+    """How each answer is shown; those that votes and grading call equal are shown alike, as the first one."""
+    values = [ballot.value for ballot in ballots if ballot.value is not None]
+    shown = iter([canonical(question.kind, values[i]) for i in first_equal(question.kind, values)])
+    return ["no answer" if ballot.value is None else next(shown) for ballot in ballots]
 
 
 RECONCILE = Method(

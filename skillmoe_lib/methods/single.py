@@ -1,12 +1,14 @@
 """One answer of one expert to one question: the building block of methods and profiles."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from skillmoe_lib import prompts
+from skillmoe_lib.aggregation import read_answer
+from skillmoe_lib.answers import Answer
 from skillmoe_lib.experts import Expert
-from skillmoe_lib.generation import Program, Request
+from skillmoe_lib.generation import Generation, Program, Request
 from skillmoe_lib.questions import Question
 
 
@@ -36,18 +38,28 @@ class Single(NamedTuple):
     sample: int
 
 
+class Reply(NamedTuple):
+    """What is kept of one expert's text: its answer, and whether it was cut. The text is in the store."""
+
+    answer: Answer
+    truncated: bool
+
+
+def read_reply(question: Question, expert: Expert, generation: Generation) -> Reply:
+    """What is kept of a text."""
+    return Reply(read_answer(question, expert, generation), generation.finish_reason == "length")
+
+
 def single(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Program:
-    """One answer of one expert, as it was generated (docs/method.md 1.2)."""
+    """One answer of one expert (docs/method.md 1.2)."""
     (generation,) = yield [prompts.solve(question, expert, seed=seed, sample=sample)]
-    return generation
+    return read_reply(question, expert, generation)
 
 
 def every_expert(
     questions: Sequence[Question], experts: Mapping[str, Expert], *, seed: int
-) -> dict[Single, Program]:
-    """Every expert answers every question once."""
-    return {
-        Single(question.question_id, name, 0): single(question, expert, seed=seed)
-        for question in questions
-        for name, expert in experts.items()
-    }
+) -> Iterator[tuple[Single, Program]]:
+    """Every expert answers every question once. A program is made when its turn comes, as there are many."""
+    for question in questions:
+        for name, expert in experts.items():
+            yield Single(question.question_id, name, 0), single(question, expert, seed=seed)

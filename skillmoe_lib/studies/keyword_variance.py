@@ -17,9 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from skillmoe_lib import answers, prompts
+from skillmoe_lib import answers, pipeline, prompts, tables
 from skillmoe_lib.aggregation.votes import read_answer, visible_text, vote
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation.report_folder import ReportFolder
 from skillmoe_lib.generation import Generation
 from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.pipeline import Session, split
@@ -30,6 +31,78 @@ from skillmoe_lib.seeding import generator
 
 Passes = Mapping[str, Sequence[Sequence[str]]]
 QUESTIONS_ONLY, ALL = "test questions", "test questions, keywords and validation questions"
+
+
+class Settings(NamedTuple):
+    """How a report was made, as far as its skills and routes depend on it."""
+
+    pool: str
+    preset: str
+    keyword_seed: int
+    votes: int
+    min_votes: int
+    max_chars: int
+    recruiting: Mapping[str, Any]
+
+
+def settings_of(folder: ReportFolder) -> Settings:
+    """The settings that a report's skills and routes were made with, from their provenance."""
+    folder.read("skills"), folder.read("routes")  # they are there and whole
+    named = tables.provenance(folder.path / "tables" / "skills.parquet")
+    routed = tables.provenance(folder.path / "tables" / "routes.parquet")
+    try:
+        return Settings(
+            routed["pool"],
+            routed["preset"],
+            named["seed"],
+            *(named[name] for name in ("votes", "min_votes", "max_chars")),
+            {name: routed[name] for name in ("k", "formula", "temperature", "trim")},
+        )
+    except KeyError as error:
+        raise SkillmoeError(
+            f"{folder.path}: the provenance of its skills and routes lacks {error}: run the notebooks "
+            "02_skills and 05_recruit again"
+        ) from None
+
+
+def agreement(passes: Passes) -> pd.DataFrame:
+    """How alike the passes over a question are: named_by_passes (1 to all), n_keywords that so many passes
+    of their question name, and their share."""
+    counts = [Counter(word for words in own for word in set(words)) for own in passes.values()]
+    n_passes = max((len(own) for own in passes.values()), default=0)
+    every = Counter(n for count in counts for n in count.values())
+    rows = [(n, every[n], every[n] / max(every.total(), 1)) for n in range(1, n_passes + 1)]
+    return pd.DataFrame(rows, columns=["named_by_passes", "n_keywords", "share"])
+
+
+def of_report(
+    folder: ReportFolder,
+    session: Session,
+    passes: Passes,
+    settings: Settings,
+    *,
+    n_draws: int = 200,
+) -> pd.DataFrame:
+    """`keyword_variance` of a report's tables, with the column benchmark: of the first seed that was run."""
+    asked, scores = folder.read("questions"), folder.read("scores_validation")
+    named, routes, choice = folder.read("skills"), folder.read("routes"), folder.read_choice("decided")
+    recruiting = pipeline.choose_router(
+        settings.preset, asked, named, scores, pool_trim=session.pool.trim, **settings.recruiting
+    )
+    table = keyword_variance(
+        session,
+        asked,
+        passes,
+        scores,
+        routes,
+        choice,
+        recruiting.router,
+        n_draws=n_draws,
+        min_votes=settings.min_votes,
+        max_chars=settings.max_chars,
+    )
+    table.insert(1, "benchmark", asked["benchmark"].iloc[0])
+    return table
 
 
 def stored_passes(

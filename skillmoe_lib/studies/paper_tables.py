@@ -16,9 +16,12 @@ from skillmoe_lib import pipeline
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import intervals, published
 from skillmoe_lib.evaluation.intervals import Interval
+from skillmoe_lib.inference import ledger
+from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.pipeline import Competed, Examined, Session
+from skillmoe_lib.questions import benchmark as questions_of
 
 
 class Learned(NamedTuple):
@@ -107,6 +110,33 @@ def of_preset(beside: pd.DataFrame, preset: str) -> pd.DataFrame:
 # -- several benchmarks ---------------------------------------------------------------------------
 
 
+def load_benchmarks(names: str, *, limit: int = 0) -> dict[str, pd.DataFrame]:
+    """Benchmark -> its Questions table; `names` are names or paths of YAML files, separated by commas.
+
+    Raises
+    ------
+    SkillmoeError
+        Two benchmarks of one name, or with a question id in common: results could not be told apart.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    known: dict[str, str] = {}
+    for given in [name.strip() for name in names.split(",") if name.strip()]:
+        frame = questions_of.load(given, limit=limit)
+        name = str(frame["benchmark"].iloc[0])
+        if name in found:
+            raise SkillmoeError(f"benchmarks must have different names, given {name!r} twice")
+        if shared := [question_id for question_id in frame["question_id"] if question_id in known]:
+            raise SkillmoeError(
+                f"benchmarks {known[shared[0]]!r} and {name!r} share the question id {shared[0]!r}: "
+                "ids must be unique over all benchmarks of a run"
+            )
+        found[name] = frame
+        known |= dict.fromkeys(frame["question_id"], name)
+    if not found:
+        raise SkillmoeError("at least one benchmark is needed, given none")
+    return found
+
+
 def several_benchmarks(
     session: Session,
     benchmarks: Mapping[str, pd.DataFrame],
@@ -135,6 +165,45 @@ def several_benchmarks(
             session, benchmarks[name], ready, names, seeds=seeds, budget=budget, recruiting=recruiting
         )
     return found
+
+
+class Together(NamedTuple):
+    """The tables of several experiments, one below the other; `loads` of `ledger.loads_by_method`, with the
+    benchmark that each row is of."""
+
+    questions: pd.DataFrame
+    results: pd.DataFrame
+    scores: pd.DataFrame
+    used: pd.DataFrame
+    routes: pd.DataFrame
+    loads: pd.DataFrame
+
+
+def together(
+    found: Mapping[str, Experiment], benchmarks: Mapping[str, pd.DataFrame], store: GenerationStore
+) -> Together:
+    """What `several_benchmarks` found on `benchmarks`, as one set of tables."""
+    each = list(found.values())
+    loads = [ledger.loads_by_method(e.done.used, store).assign(benchmark=name) for name, e in found.items()]
+    frames = (
+        [benchmarks[name] for name in found],
+        [experiment.done.results for experiment in each],
+        [experiment.done.scores for experiment in each],
+        [experiment.done.used for experiment in each],
+        [experiment.routes for experiment in each],
+        loads,
+    )
+    return Together(*(pd.concat(parts, ignore_index=True) for parts in frames))
+
+
+def choices(found: Mapping[str, Experiment]) -> pd.DataFrame:
+    """What validation decided on each benchmark: benchmark, task_best, best_single (over them all),
+    aggregator, ranking (most accurate first)."""
+    rows = [
+        (name, c.task_best, c.best_single or c.task_best, c.aggregator, ", ".join(c.ranking))
+        for name, c in ((name, experiment.ready.choice) for name, experiment in found.items())
+    ]
+    return pd.DataFrame(rows, columns=["benchmark", "task_best", "best_single", "aggregator", "ranking"])
 
 
 def side_by_side(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -209,6 +278,38 @@ def headline(
     return pd.DataFrame(rows)
 
 
+def headlines(
+    table: pd.DataFrame, against: Sequence[str] = ("self_moa", "self_consistency"), *, margin: float = 0.02
+) -> pd.DataFrame:
+    """`headline` of each benchmark of a Results table and, if there are several, of their average.
+
+    The average gives every benchmark the same weight, ours and the published one; it is null if one of them
+    is. Its intervals add the squares of the benchmarks' distances, as `side_by_side` does.
+    """
+    parts = [part for _, part in table.groupby("benchmark", sort=False)]
+    rows = pd.concat([headline(part, against, margin=margin) for part in parts], ignore_index=True)
+    if len(parts) == 1 or rows.empty:
+        return rows
+    averages = []
+    for other, own in rows.groupby("against", sort=False):
+        row: dict[str, Any] = {"against": other, "benchmark": "average"}
+        row |= {
+            "n_questions": own["n_questions"].sum(),
+            "published_average": own["published_average"].iloc[0],
+        }
+        row["published"] = own["published"].mean(skipna=False)
+        for value in ("gain", "difference"):
+            row[value] = own[value].mean(skipna=False)
+            for side in ("low", "high"):
+                distance = np.sqrt(((own[value] - own[f"{value}_{side}"]) ** 2).sum(skipna=False)) / len(own)
+                row[f"{value}_{side}"] = row[value] + (distance if side == "high" else -distance)
+        row["verdict"] = _verdict(row["difference_low"], row["difference_high"], margin=margin)
+        if np.isnan(row["difference"]):
+            row["verdict"] = "not published" if np.isnan(row["published"]) else "not run"
+        averages.append(row)
+    return pd.concat([rows, pd.DataFrame(averages, columns=rows.columns)], ignore_index=True)
+
+
 def against_published(ours: Interval, theirs: float, *, half: float = 0.0, margin: float) -> dict[str, Any]:
     """Our figure minus a published one with a half-width: the difference, its interval, and a verdict.
 
@@ -223,10 +324,13 @@ def against_published(ours: Interval, theirs: float, *, half: float = 0.0, margi
     difference = ours.estimate - theirs
     low = difference - hypot(ours.estimate - ours.low, half)
     high = difference + hypot(ours.high - ours.estimate, half)
-    # A null bound (too few questions for an interval) is neither.
+    return dict(zip(names, (difference, low, high, _verdict(low, high, margin=margin)), strict=True))
+
+
+def _verdict(low: float, high: float, *, margin: float) -> str:
+    """A null bound (too few questions for an interval) neither agrees nor differs."""
     inside, outside = -margin <= low and high <= margin, low > 0 or high < 0
-    verdict = "differs" if outside else "agrees" if inside else "cannot tell"
-    return dict(zip(names, (difference, low, high, verdict), strict=True))
+    return "differs" if outside else "agrees" if inside else "cannot tell"
 
 
 # -- aggregators ----------------------------------------------------------------------------------

@@ -115,6 +115,8 @@ def generation(text: str, finish_reason: FinishReason = "stop") -> Generation:
         ("The limit (B) is not a real limit.", None, None),
         ("Option A is wrong. Option B is wrong.", None, None),
         ("A. one\nB. two\nC. three", None, None),
+        (f"C. {'They met, and they wrote to each other. ' * 6}\nD. They traded.", None, None),
+        (f"(C) means {'that all of them are out, or ' * 9}none.\n(D) means that some", None, None),
         (r"so \boxed{42}", None, None),
         (r"so \boxed{A, B}", None, None),
         (r"so \boxed{B", None, None),

@@ -32,13 +32,14 @@ def test_each_engine_by_model_and_stage_with_what_went_wrong(tmp_path: Path) -> 
     assert scripted.startswith("scripted: 1 generations, 1 loads, 42 device seconds, ")
     lines = vllm.splitlines()
     assert lines[0].startswith("vllm: 1,998 generations, 1 loads, 42 device seconds, ")
-    assert lines[1:6] == [
+    assert lines[1:7] == [
         "  model  stage   generations  cut  prompt_tokens  output_tokens",
         "  org/a  answer        1,998    3         19,980          3,996",
         '  vllm {"vllm": "0.32.0"}: 1 load(s)',
+        f"  1,998 generations do not record what the engine got: skillmoe migrate {tmp_path / 'vllm'}",
         "  prompts that did not fit the context: 1 request(s)",
         "  failed, not answered since: 1 request(s): boom",
     ]
     aside = tmp_path / "vllm" / "set_aside" / "0-torn.parquet"
-    assert lines[6:] == [f"  set aside, could not be read: {aside}"]
+    assert lines[7:] == [f"  set aside, could not be read: {aside}"]
     assert status(tmp_path / "vllm") == vllm

@@ -36,7 +36,9 @@ def report(tmp_path_factory):
     tables.write(scenes.frame(ASKED), folder / "tables" / "questions.parquet", tables.QUESTIONS, {})
     used = results.used_requests(played.outcomes)
     tables.write(used, folder / "tables" / "used.parquet", tables.USED, {})
-    (folder / "summary.csv").write_text("method,accuracy\nvote,0.5\n")
+    (folder / "summary.csv").write_text(
+        "method,label,benchmark,accuracy,low,calls,n_not_run\nvote,The vote,b,0.5,0.1,4,0\n"
+    )
     note(folder)
     return folder
 
@@ -97,6 +99,49 @@ def test_a_cell_opens_into_its_questions(report):
     ]
 
 
+def test_a_cell_is_explained_computed_again_and_opened(report):
+    told = why(report / "summary.csv", method="vote", column="accuracy")
+    lines = told.splitlines()
+    assert lines[0] == "summary.csv, The vote (vote) on b:"
+    assert lines[1].startswith("  accuracy  0.5   right answers among those that were run")
+    assert lines[2].strip() == "computed again from tables/results.parquet: 0.5 (1 of 2)"
+    assert "  written by 08_report (baseline=vote), skillmoe 0.2" in lines
+    assert told.endswith("In full, with what each model wrote: --question ID, or --question all")
+    assert why(report, method="vote", column="accuracy") == told
+    assert why(report / "summary.csv", method="the VOTE", column="accuracy") == told
+
+
+def test_without_a_column_the_whole_row_is_told(report):
+    told = why(report / "summary.csv", method="vote").splitlines()[1:6]
+    assert [line.split()[:2] for line in told[:4]] == [
+        ["accuracy", "0.5"],
+        ["low", "0.1"],
+        ["calls", "4"],
+        ["n_not_run", "0"],
+    ]
+
+
+def test_a_cell_that_the_results_do_not_give_is_told(report):
+    path = report / "summary.csv"
+    before = path.read_text()
+    path.write_text(before.replace("0.5", "0.75"))
+    told = why(path, method="vote", column="accuracy")
+    path.write_text(before)
+    assert "computed again from tables/results.parquet: 0.5 (1 of 2)" in told
+    assert "NOT THE SAME: summary.csv and results.parquet are of two runs" in told
+
+
+def test_every_question_in_full_with_its_votes(report, monkeypatch):
+    monkeypatch.setenv("SKILLMOE_HOME", str(report.parent.parent))
+    told = why(report / "summary.csv", method="vote", question="all")
+    assert [line for line in told.splitlines() if line.startswith("Question ")] == [
+        "Question q1",
+        "Question q2",
+    ]
+    assert "What the experts' chains say: B 2 of 2" in told and "chains say: C 2 of 2" in told
+    assert why(report, method="vote", question="q2") in told
+
+
 def test_a_question_shows_every_chain_how_it_was_read_and_its_cost(report, monkeypatch):
     monkeypatch.setenv("SKILLMOE_HOME", str(report.parent.parent))
     told = why(report, method="vote", question="q2")
@@ -125,7 +170,11 @@ def test_the_command_line(report, monkeypatch, capsys):
         ("", {"question": "q1"}, "needs --method"),
         ("", {"method": "vote", "question": "q9"}, "unknown question of 'vote' 'q9'"),
         ("", {"method": "vote", "seed": 3}, "unknown seed of 'vote' '3'"),
-        ("summary.csv", {"method": "vote"}, "go with a report folder"),
+        ("summary.csv", {"method": "debat"}, "unknown method 'debat': it must be one of vote"),
+        ("summary.csv", {"method": "vote", "column": "acuracy"}, "unknown column of summary.csv 'acuracy'"),
+        ("summary.csv", {"method": "vote", "benchmark": "c"}, "unknown benchmark of 'vote' 'c'"),
+        ("summary.csv", {"column": "accuracy"}, "--column needs --method"),
+        ("tables/results.parquet", {"method": "vote"}, "a CSV of one, such as summary.csv"),
     ],
 )
 def test_refusals_are_one_line(report, where, options, says):

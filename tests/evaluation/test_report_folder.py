@@ -6,11 +6,14 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import scenes
 
-from skillmoe_lib import progress, tables
+from skillmoe_lib import methods, progress, tables
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation import results
 from skillmoe_lib.evaluation.report_folder import WRITERS, ReportFolder, digest, out_of_date, read_note
 from skillmoe_lib.methods.lineup import Choice
+from skillmoe_lib.methods.single import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,6 +55,20 @@ def test_every_file_has_its_notebook_parameters_and_inputs(project: Path) -> Non
     assert tables.provenance(project / "tables" / "routes.parquet") == {
         "notebook": "05_recruit", "k": 3, "inputs": {},
     }  # fmt: skip
+
+
+def test_the_engines_that_answered_are_named_in_the_provenance(project: Path, tmp_path: Path) -> None:
+    program = methods.majority_vote(
+        scenes.question("q"), [scenes.expert("ann"), scenes.expert("bob")], seed=0
+    )
+    played = scenes.play({Run("vote", 0, "q"): program}, lambda _: scenes.says("B"), tmp_path / "store")
+    folder = ReportFolder("r", notebook="06_methods")
+    folder.write(pd.DataFrame({"a": [1]}), "before")
+    folder.generated(results.used_requests(played.outcomes), played.store)
+    folder.write(routes(1), "routes")
+    files = read_note(project)["files"]
+    assert "engines" not in files["tables/before.csv"]
+    assert files["tables/routes.parquet"]["engines"] == {"scripted": 2}
 
 
 def test_what_was_made_from_another_version_of_its_input_is_found(project: Path) -> None:

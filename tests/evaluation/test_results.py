@@ -2,11 +2,13 @@ import pandas as pd
 import pytest
 import scenes
 
-from skillmoe_lib import answers, tables
+from skillmoe_lib import answers, prompts, tables
 from skillmoe_lib.evaluation import results
 from skillmoe_lib.generation import Failure
 from skillmoe_lib.inference import schedule
-from skillmoe_lib.methods.single import Run, Single, every_expert, single
+from skillmoe_lib.inference.engines.scripted import ScriptedEngine
+from skillmoe_lib.inference.store import GenerationStore
+from skillmoe_lib.methods.single import Run, Single, every_expert, read_reply
 
 CHOICE = scenes.question("c", "B")
 MATH = scenes.question("m", "1/2", kind="math")
@@ -38,9 +40,6 @@ def reply_with(said):
 
 
 def scores_of(root, said=SAID, asked=ASKED, pool=POOL):
-    from skillmoe_lib.inference.engines.scripted import ScriptedEngine
-    from skillmoe_lib.inference.store import GenerationStore
-
     engine = ScriptedEngine(reply_with(said))
     outcomes = schedule.run(every_expert(asked, pool, seed=0), engine, GenerationStore(root), skip=True)
     return outcomes, results.scores(outcomes, asked, pool)
@@ -48,7 +47,7 @@ def scores_of(root, said=SAID, asked=ASKED, pool=POOL):
 
 def test_panel_asks_every_expert_every_question_once():
     made = every_expert(ASKED, POOL, seed=0)
-    assert list(made) == [Single(q.question_id, name, 0) for q in ASKED for name in POOL]
+    assert [key for key, _ in made] == [Single(q.question_id, name, 0) for q in ASKED for name in POOL]
 
 
 def test_scores_grade_every_kind_and_keep_statuses_apart(tmp_path):
@@ -68,14 +67,16 @@ def test_scores_grade_every_kind_and_keep_statuses_apart(tmp_path):
     assert found["bob", "m"].answer == "\\frac{2}{4}"
     assert pd.isna(found["bob", "t"].answer)
     assert not scores["truncated"].any()
-    assert scores["request_id"].tolist() == [o.result.request_id for o in outcomes.values()]
+    assert scores["request_id"].tolist() == [o.request_ids[0] for o in outcomes.values()]
 
 
 def test_cut_is_a_column_and_a_status_only_where_no_answer_was_reached():
     """An answer before the cut counts, and is marked; "12" that might have become 125 does not."""
     texts = {"ann": "The answer is (B). And furthermore", "bob": "The answer is (", "cid": ""}
     outcomes = {
-        Single("c", name, 0): schedule.Outcome(scenes.generation(text, "length", name), (name,))
+        Single("c", name, 0): schedule.Outcome(
+            read_reply(CHOICE, POOL[name], scenes.generation(text, "length")), (name,)
+        )
         for name, text in texts.items()
     }
     scores = results.scores(outcomes, [CHOICE], POOL)
@@ -86,14 +87,17 @@ def test_cut_is_a_column_and_a_status_only_where_no_answer_was_reached():
     ]
 
 
-def test_by_question_nests_generations():
-    one, two = scenes.generation("1"), scenes.generation("2")
-    outcomes = {
-        Single("c", "ann", 0): schedule.Outcome(one, ("r",)),
-        Single("c", "bob", 0): schedule.Outcome(two, ("r",)),
-        Single("m", "ann", 0): schedule.Outcome(two, ("r",)),
-    }
-    assert results.by_question(outcomes) == {"c": {"ann": one, "bob": two}, "m": {"ann": two}}
+def test_by_question_nests_the_stored_generations(tmp_path):
+    outcomes, _ = scores_of(tmp_path)
+    nested = results.by_question(outcomes, GenerationStore(tmp_path))
+    assert {(name, q): g.text for q, part in nested.items() for name, g in part.items() if g.text} == SAID
+    assert [g.finish_reason for g in nested["t"].values()] == ["stop", "stop", "not_run"]
+
+
+def test_no_text_is_kept_of_a_single_answer(tmp_path):
+    """There may be a million of them (`benchmarks/scale.py`)."""
+    outcomes, _ = scores_of(tmp_path, {key: f"{text} {'x' * 5000}" for key, text in SAID.items()})
+    assert max(len(repr(outcome)) for outcome in outcomes.values()) < 500
 
 
 def test_used_requests_keeps_repeats_and_rounds():
@@ -138,7 +142,7 @@ def test_table_grades_what_methods_returned_and_adds_the_cost(tmp_path):
 
 
 def _cot(question, expert, seed):
-    generation = yield from single(question, expert, seed=seed)
+    (generation,) = yield [prompts.solve(question, expert, seed=seed)]
     return answers.read(question, generation)
 
 

@@ -278,6 +278,7 @@ def test_a_job_leaves_no_room_beyond_the_context():
         "max_tokens": 4,
         "stop": ["END"],
         "seed": ask(max_tokens=100, temperature=0.3, top_p=0.9, stop=("END",)).engine_seed,
+        "rendered": rendering.identity(ask(stop=("END",)), [1] * 60),
     }
     assert vllm_engine._job(ask(max_tokens=3), [1] * 60)["max_tokens"] == 3
 
@@ -365,8 +366,8 @@ def test_the_worker_sends_each_outcome_and_a_failure_where_there_is_no_text(fake
     ours, theirs = multiprocessing.Pipe()
     vllm_process._generate(FakeLLMEngine(["stop", "length", "abort"]), jobs, theirs)
     assert [ours.recv() for _ in jobs] == [
-        Generation(requests[0].id, "text", "stop", 5, 2, 0),
-        Generation(requests[1].id, "text", "length", 6, 2, 0),
+        Generation(requests[0].id, "text", "stop", 5, 2, 0, jobs[0]["rendered"]),
+        Generation(requests[1].id, "text", "length", 6, 2, 0, jobs[1]["rendered"]),
         Failure(requests[2].id, "the engine ended it with 'abort'"),
     ]
     assert not ours.poll()

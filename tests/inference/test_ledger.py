@@ -367,6 +367,15 @@ def test_summary_is_the_mean_pass_over_seeds():
     assert bound[["calls", "device_seconds", "model_loads"]].tolist() == [0, 0, 0]
 
 
+def test_summary_of_several_benchmarks_takes_each_one_s_loads():
+    frame = pd.concat([result_rows(), result_rows().assign(benchmark="other")])
+    loads = pd.DataFrame({"method": "m", "seed": 0, "benchmark": ["b", "other"], "model_loads": [2, 5]})
+    loads.loc[0, "benchmark"] = frame["benchmark"].iloc[0]
+    summary = ledger.summary(intervals.accuracy_table(frame), frame, loads)
+    assert summary.loc[summary["method"] == "m", "model_loads"].tolist() == [2, 5]
+    assert summary.loc[summary["method"] == "instance_oracle", "model_loads"].tolist() == [0, 0]
+
+
 def test_summary_of_seconds_that_nobody_knows_is_null():
     frame = result_rows().assign(device_seconds=pd.NA)
     loads = pd.DataFrame({"method": ["m"], "seed": [0], "model_loads": [1]})

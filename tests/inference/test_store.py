@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
+from skillmoe_lib.inference import journal
 from skillmoe_lib.inference.store import Batch, GenerationStore, StoreWarning
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,7 +241,8 @@ def test_a_file_that_another_process_set_aside_meanwhile(store):
 def test_no_flipped_bit_anywhere_in_a_file_goes_unnoticed(store):
     part = put(store, ask("q1"), ask("q2"))
     whole = part.read_bytes()
-    for place in range(0, len(whole), 41):
+    in_metadata = range(whole.rindex(b'{"batch_id"'), len(whole), 97)
+    for place in [*range(0, len(whole), 41), *in_metadata]:
         part.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
         with pytest.warns(StoreWarning):
             assert again(store).generations().empty, place
@@ -338,6 +340,7 @@ def test_segments_of_a_load_are_summed(store):
         "versions": '{"engine": "1"}',
         "started_at": "2025-01-01T00:00:00+00:00",
         "swapped": None,
+        "dtype": "",
     }
     assert (second["batch_id"], second["n_requests"], second["generate_s"]) == ("b2", 1, 2.0)
 
@@ -414,27 +417,27 @@ def test_two_processes_append_at_once(tmp_path):
 
 
 def journal_of(store, *requests, batch=BATCH):
-    journal = store.journal(batch)
-    for seconds, request in enumerate(requests, start=1):
-        journal.write(request, answer(request, f"{request.question_id} é\n\x00"), float(seconds))
-    return journal
+    begun = store.journal(batch)
+    for request in requests:
+        begun.write(request, answer(request, f"{request.question_id} é\n\x00"), 1.0)
+    return begun
 
 
 def test_a_journal_becomes_a_part(store):
-    journal = journal_of(store, ask("q1"), ask("q2"))
+    begun = journal_of(store, ask("q1"), ask("q2"))
     assert again(store).generations().empty
     assert len(list((store.root / "open").iterdir())) == 1
-    journal.seal(replace(BATCH, generate_s=9.0))
+    begun.seal(replace(BATCH, generate_s=9.0))
     assert list((store.root / "open").iterdir()) == []
     assert store.get([ask("q1").id])[ask("q1").id].text == "q1 é\n\x00"
     assert store.batches()[["n_requests", "generate_s"]].to_numpy().tolist() == [[2, 9.0]]
 
 
 def test_the_journal_of_a_run_under_way_is_left_alone_and_that_of_a_dead_one_is_not(store):
-    journal = journal_of(store, ask("q1"), ask("q2"))
+    begun = journal_of(store, ask("q1"), ask("q2"))
     again(store).recover()
     assert len(list((store.root / "open").iterdir())) == 1
-    journal.close()  # as the system does for a process that ends
+    begun.close()  # as the system does for a process that ends
     again(store).recover()
     again(store).recover()
     assert list((store.root / "open").iterdir()) == []
@@ -442,20 +445,43 @@ def test_the_journal_of_a_run_under_way_is_left_alone_and_that_of_a_dead_one_is_
     assert store.batches()[["n_requests", "generate_s"]].to_numpy().tolist() == [[2, 2.0]]
 
 
+def test_the_journal_of_an_engine_is_waited_for_if_its_runner_is_gone(store, monkeypatch):
+    """It is about to end too; what it wrote, and the runner had not taken yet, counts once."""
+    taken = journal_of(store, ask("q1"))
+    engine = store.journal(BATCH)
+    for question in ("q1", "q2"):
+        engine.write(ask(question), answer(ask(question)), 1.0)
+    taken.close()
+    again(store).recover()
+    assert len(list((store.root / "open").iterdir())) == 1, "the runner, this process, is still there"
+    monkeypatch.setattr("skillmoe_lib.inference.journal._is_there", lambda process: False)
+    monkeypatch.setattr("skillmoe_lib.inference.journal.time.sleep", lambda seconds: engine.close())
+    again(store).recover()
+    assert list((store.root / "open").iterdir()) == []
+    assert store.generations()["question_id"].tolist() == ["q1", "q2"]
+    assert store.batches()[["n_requests", "generate_s"]].to_numpy().tolist() == [[2, 2.0]]
+
+
+def test_a_process_that_ended_is_not_there():
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert [journal._is_there(process) for process in (os.getpid(), None, ended.pid)] == [True, True, False]
+
+
 def test_a_kill_between_a_part_and_the_end_of_its_journal_counts_once(store, monkeypatch):
-    journal = journal_of(store, ask("q1"), ask("q2"))
+    begun = journal_of(store, ask("q1"), ask("q2"))
     with monkeypatch.context() as patched:
-        patched.setattr("skillmoe_lib.inference.store.Path.unlink", full)
+        patched.setattr("skillmoe_lib.inference.journal.Path.unlink", full)
         with pytest.raises(OSError, match="No space"):
-            journal.seal(BATCH)
-    journal.close()
+            begun.seal(BATCH)
+    begun.close()
     again(store).recover()
     assert store.batches()["n_requests"].tolist() == [2]
     assert list((store.root / "open").iterdir()) == []
 
 
 def test_no_half_line_is_left_where_the_disk_was_full(store, monkeypatch):
-    journal = journal_of(store, ask("q1"))
+    begun = journal_of(store, ask("q1"))
     write = os.write
 
     def half(file, data):
@@ -463,11 +489,11 @@ def test_no_half_line_is_left_where_the_disk_was_full(store, monkeypatch):
         full()
 
     with monkeypatch.context() as patched:
-        patched.setattr("skillmoe_lib.inference.store.os.write", half)
+        patched.setattr("skillmoe_lib.inference.journal.os.write", half)
         with pytest.raises(SkillmoeError, match="No space left on device; what was stored is intact"):
-            journal.write(ask("q2"), answer(ask("q2")), 2.0)
-    journal.write(ask("q3"), answer(ask("q3")), 3.0)
-    journal.close()
+            begun.write(ask("q2"), answer(ask("q2")), 2.0)
+    begun.write(ask("q3"), answer(ask("q3")), 3.0)
+    begun.close()
     again(store).recover()
     assert store.generations()["question_id"].tolist() == ["q1", "q2", "q3"]
     assert store.set_aside() == []

@@ -232,6 +232,17 @@ def test_reconcile_shows_answers_grouped_with_their_confidences():
     assert driven.result == given_as("B")
 
 
+def test_reconcile_groups_answers_as_votes_do():
+    """Equal mathematics may be written in ways that only math-verify calls equal."""
+    asked = scenes.question(gold="x + 1", kind="math")
+    said = {"ann": says("1+x", sure=0.7), "bob": says("x+1", sure=0.5), "cid": says("x+2", sure=0.9)}
+    driven = scenes.drive(methods.reconcile(asked, THREE, seed=0, rounds=1), lambda r: said[r.expert])
+    for request in driven.rounds[1]:
+        assert "Answers so far: 1+x (confidence 0.7, 0.5); x+2 (confidence 0.9)\n" in shown_to(request)
+    alike = said | {"cid": says("1 + x")}
+    assert scenes.drive(methods.reconcile(asked, THREE, seed=0), lambda r: alike[r.expert]).calls == 3
+
+
 def test_reconcile_goes_on_while_one_is_silent_and_not_if_all_are():
     silent = scenes.drive(methods.reconcile(CHOICE, THREE, seed=0), lambda r: "Hm.")
     assert silent.calls == 3

@@ -84,6 +84,50 @@ def test_headline_elsewhere_is_not_published_but_ours_is_shown():
     assert (row["verdict"], row["gain"], row["published_average"]) == ("not published", 0.25, 0.0371)
 
 
+def test_headlines_average_the_gains_of_the_benchmarks():
+    table = pd.concat(
+        [
+            results({"symbolic_moe": "1" * 60 + "0" * 40, "self_moa": "1" * 40 + "0" * 60}),
+            results({"symbolic_moe": "1" * 50, "self_moa": "1" * 40 + "0" * 10}, benchmark="medmcqa"),
+        ]
+    )
+    rows = paper.headlines(table).set_index("benchmark")
+    assert list(rows.index) == ["gpqa", "medmcqa", "average"]
+    one, two, both = (rows.loc[name] for name in rows.index)
+    assert both["gain"] == pytest.approx(0.2) == one["gain"] == two["gain"]
+    below = math.hypot(one["gain"] - one["gain_low"], two["gain"] - two["gain_low"]) / 2
+    assert both["gain_low"] == pytest.approx(0.2 - below)
+    assert both["published"] == pytest.approx((one["published"] + two["published"]) / 2)
+    assert both["difference"] == pytest.approx((one["difference"] + two["difference"]) / 2)
+    assert (both["n_questions"], both["published_average"]) == (150, one["published_average"])
+    assert both["verdict"] == "differs"
+    pd.testing.assert_frame_equal(
+        paper.headlines(table[table["benchmark"] == "gpqa"]),
+        paper.headline(table[table["benchmark"] == "gpqa"]),
+    )
+    elsewhere = table.assign(benchmark=table["benchmark"].replace("medmcqa", "pocket"))
+    assert paper.headlines(elsewhere)["verdict"].tolist()[1:] == ["not published", "not published"]
+
+
+# -- several benchmarks --------------------------------------------------------------------------
+
+
+def test_benchmarks_are_named_apart(monkeypatch):
+    known = {
+        name: scenes.frame([scenes.question(f"q{name[0]}", benchmark=name)]) for name in ("ab", "ac", "b")
+    }
+    monkeypatch.setattr(paper.questions_of, "load", lambda name, limit: known[name].head(limit or None))
+    assert list(paper.load_benchmarks(" b , ab")) == ["b", "ab"]
+    for given, says in (
+        ("b,b", "different names, given 'b' twice"),
+        ("ab,ac", "'ab' and 'ac' share the question id 'qa'"),
+        (" , ", "at least one benchmark"),
+    ):
+        with pytest.raises(SkillmoeError, match=says) as error:
+            paper.load_benchmarks(given)
+        assert "\n" not in str(error.value)
+
+
 # -- aggregators ---------------------------------------------------------------------------------
 
 
@@ -179,6 +223,13 @@ def test_best_single_is_one_expert_over_several_benchmarks(tmp_path, monkeypatch
     )
     assert {name: e.ready.choice.task_best for name, e in found.items()} == {"sums": "ann", "logic": "bob"}
     assert {name: e.ready.choice.best_single for name, e in found.items()} == {"sums": "bob", "logic": "bob"}
+    whole = paper.together(found, benchmarks, session.store)
+    assert len(whole.results) == sum(len(e.done.results) for e in found.values())
+    assert whole.loads.groupby("benchmark")["method"].nunique().to_dict() == {"sums": 3, "logic": 3}
+    assert set(whole.questions["question_id"]) == set(world.QUESTIONS["question_id"])
+    chosen = paper.choices(found).set_index("benchmark")
+    assert chosen["task_best"].to_dict() == {"sums": "ann", "logic": "bob"}
+    assert chosen["best_single"].to_dict() == {"sums": "bob", "logic": "bob"}
     tables = [intervals.accuracy_table(e.done.results) for e in found.values()]
     shown = paper.side_by_side(pd.concat(tables)).set_index("method")
     assert list(shown) == [

@@ -68,6 +68,14 @@ class OpenAIEngine:
         """0 for each: the server counts, and says when a prompt is too long."""
         return [0 for _ in requests]
 
+    def layout(self, model: Model) -> str:
+        """Empty: the server lays prompts out."""
+        return ""
+
+    def rendered(self, requests: Sequence[Request]) -> list[str]:
+        """Empty for each: the server lays prompts out."""
+        return ["" for _ in requests]
+
     @contextmanager
     def load(self, model: Model) -> Iterator["_Served"]:
         """Nothing is loaded here."""

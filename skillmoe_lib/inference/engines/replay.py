@@ -35,6 +35,14 @@ class ReplayEngine:
         """Not measured."""
         return [0 for _ in requests]
 
+    def layout(self, model: Model) -> str:  # noqa: ARG002 - the protocol's
+        """None: prompts are not laid out."""
+        return ""
+
+    def rendered(self, requests: Sequence[Request]) -> list[str]:
+        """Not known."""
+        return ["" for _ in requests]
+
     def load(self, model: Model) -> AbstractContextManager[LoadedModel]:
         """Raise, as `check` does."""
         self.check(model)

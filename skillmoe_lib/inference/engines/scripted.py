@@ -32,6 +32,14 @@ class ScriptedEngine:
         """Words of all messages."""
         return [sum(len(content.split()) for _, content in request.messages) for request in requests]
 
+    def layout(self, model: Model) -> str:  # noqa: ARG002 - the protocol's
+        """None: prompts are not laid out."""
+        return ""
+
+    def rendered(self, requests: Sequence[Request]) -> list[str]:
+        """Not known."""
+        return ["" for _ in requests]
+
     @contextmanager
     def load(self, model: Model) -> Iterator[Self]:
         """Record the load."""

@@ -31,8 +31,9 @@ from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.experts.model_check import check_model_folder
 from skillmoe_lib.experts.model_files import context_tokens
 from skillmoe_lib.generation import Failure, Generation, Model, Request
-from skillmoe_lib.inference.engines import vllm_process
-from skillmoe_lib.inference.engines.rendering import PLAIN_STOP, render
+from skillmoe_lib.inference.engines import rendering, vllm_process
+from skillmoe_lib.inference.engines.rendering import render
+from skillmoe_lib.inference.store import Journal, request_row
 
 # Measured on CPU (docs/decisions/0002-vllm.md); a user's own setting of any of them takes precedence.
 _ENVIRONMENT = {
@@ -114,6 +115,14 @@ class VLLMEngine:
         """Length of each request's prompt, in tokens."""
         return [len(ids) for ids in render(requests)]
 
+    def layout(self, model: Model) -> str:
+        """Digest of the files, versions and code that lay prompts out."""
+        return rendering.layout(model)
+
+    def rendered(self, requests: Sequence[Request]) -> list[str]:
+        """Digest of token ids, stops and number format of each request."""
+        return [rendering.identity(r, ids) for r, ids in zip(requests, render(requests), strict=True)]
+
     @contextmanager
     def load(self, model: Model) -> Iterator["_Loaded"]:
         """A process that holds the model: a new one, or the last one with its weights swapped.
@@ -127,8 +136,8 @@ class VLLMEngine:
                 process.connection.send(model.path)
             else:
                 process = self._start(model)
-            process.receive(model, self.stall_s)
-            yield _Loaded(process, model, self.stall_s, swapped)
+            about = process.receive(model, self.stall_s)
+            yield _Loaded(process, model, self.stall_s, swapped, about["dtype"])
         except BaseException:
             if process:
                 process.end()
@@ -136,13 +145,13 @@ class VLLMEngine:
         if kind:
             self._held = process._replace(kind=kind)
         else:
-            process.end()
+            process.dismiss()
 
     def release(self) -> None:
         """End the process that is kept between loads, if there is one."""
         held, self._held = self._held, None
         if held:
-            held.end()
+            held.dismiss()
 
     def _take(self, model: Model) -> "_Process | None":
         """The process that was kept, if this model's weights fit it; otherwise that process is ended."""
@@ -150,7 +159,7 @@ class VLLMEngine:
         if held and held.kind == _kind(model) and held.process.is_alive():
             return held
         if held:
-            held.end()
+            held.dismiss()
         return None
 
     def start(self) -> None:
@@ -208,6 +217,12 @@ class _Process(NamedTuple):
             raise SkillmoeError(f"model {model.source!r} cannot be loaded or run: {message}")
         return message
 
+    def dismiss(self) -> None:
+        """End a process whose generations are all stored: it removes its journal."""
+        with contextlib.suppress(ConnectionError):
+            self.connection.send(None)
+        self.end()
+
     def end(self) -> None:
         """Close the connection; kill the process if it does not end."""
         self.connection.close()
@@ -261,7 +276,7 @@ def _kind(model: Model) -> str:
     return hashlib.sha256(b"\0".join([about, *texts])).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Loaded:
     """The parent's end of a load."""
 
@@ -269,27 +284,34 @@ class _Loaded:
     model: Model
     stall_s: float
     swapped: bool = False  # into a process that held another model
+    dtype: str = ""  # in which the weights lie in memory
+    journal: Journal | None = None  # the run's, whose folder and batch the process's own journal shares
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Send all requests at once and yield each result when it is finished."""
         if requests:
             jobs = [_job(request, ids) for request, ids in zip(requests, render(requests), strict=True)]
+            file = None
+            if self.journal:
+                file = self.journal.another_file()
+                for job, request in zip(jobs, requests, strict=True):
+                    job["row"] = {**request_row(request), "batch_id": self.journal.batch.batch_id}
             with contextlib.suppress(ConnectionError):  # it died: its last message is still there
-                self.process.connection.send(jobs)
+                self.process.connection.send((jobs, file))
         for _ in requests:
             yield self.process.receive(self.model, self.stall_s)
 
 
 def _job(request: Request, ids: list[int]) -> dict[str, Any]:
-    stop = [*request.sampling.stop, *([PLAIN_STOP] if request.model.template == "plain" else [])]
     return {
         "id": request.id,
         "ids": ids,
         "temperature": request.sampling.temperature,
         "top_p": request.sampling.top_p,
         "max_tokens": min(request.sampling.max_tokens, request.model.max_model_len - len(ids)),
-        "stop": stop,
+        "stop": rendering.stops(request),
         "seed": request.engine_seed,
+        "rendered": rendering.identity(request, ids),
     }
 
 

@@ -1,5 +1,6 @@
 """The process that holds a model for `engines.vllm`: it runs vLLM and imports little of this project."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -8,11 +9,13 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from skillmoe_lib.generation import Failure, Generation
+from skillmoe_lib.inference.journal import JournalFile
 
 _SIGN_OF_LIFE_S = 1.0
 _GRACE_S = 10.0
@@ -23,11 +26,13 @@ logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None:
     """Load a model and report it; then answer lists of jobs and swap weights until the parent closes.
 
-    Messages on `connection`: in come jobs (lists of mappings) or the path of other weights; out go
-    True (loaded), `Generation` and `Failure`, None (a sign of life), or a string (an error, the last
-    message). A prompt that the engine refuses is a `Failure`; an engine that raises while it generates is
-    not used again, because its state is unknown.
+    Messages on `connection`: in come jobs (a list of mappings, and the journal for what they give), the
+    path of other weights, or None (everything is stored: end); out go a mapping (loaded), `Generation` and
+    `Failure`, None (a sign of life), or a string (an error, the last message). A prompt that the engine
+    refuses is a `Failure`; an engine that raises while it generates is not used again, because its state
+    is unknown. New jobs say that the parent has stored what the ones before gave.
     """
+    journal: JournalFile | None = None
     _end_with_parent(connection)
     _redirect_output(log_dir)
     gc.freeze()  # inherited objects are never garbage, and scanning them takes seconds
@@ -35,15 +40,20 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
         from vllm import LLM
 
         llm = LLM(**options)
-        connection.send(True)
+        connection.send(_loaded(llm))
         while True:
             asked = connection.recv()
+            if journal and not isinstance(asked, str):
+                journal.remove()
+            if asked is None:
+                return
             if isinstance(asked, str):
                 llm.collective_rpc("reload_weights", kwargs={"weights_path": asked})
                 llm.reset_prefix_cache()  # its content was computed with the old weights
-                connection.send(True)
+                connection.send(_loaded(llm))
             else:
-                _generate(llm.llm_engine, asked, connection)
+                jobs, journal = asked
+                _generate(llm.llm_engine, jobs, connection, journal)
     except (EOFError, ConnectionError):
         return
     except Exception as error:
@@ -51,13 +61,21 @@ def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None
         connection.send(_in_one_line(error))
 
 
-def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connection) -> None:
+def _loaded(llm: Any) -> dict[str, str]:
+    """What is known of a model only now: the number format in which it lies in memory."""
+    found = getattr(getattr(llm, "model_config", None), "dtype", "")
+    return {"dtype": str(found).removeprefix("torch.")}
+
+
+def _generate(
+    engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connection, journal: JournalFile | None = None
+) -> None:
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
-    lengths = {}
+    by_id = {}
     for job in jobs:
-        lengths[job["id"]] = len(job["ids"])
+        by_id[job["id"]] = job
         parameters = SamplingParams(
             temperature=job["temperature"],
             top_p=job["top_p"],
@@ -69,30 +87,38 @@ def _generate(engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connec
             engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters)
         except Exception as error:  # whatever reason the engine has to refuse this prompt
             connection.send(Failure(job["id"], _in_one_line(error)))
-    told = time.monotonic()
+    told = noted = time.monotonic()
     while engine.has_unfinished_requests():
         if connection.poll():  # the parent sends nothing while it waits: it is gone, or wants no more
             return
-        outputs = engine.step()
+        finished = [_outcome(output, by_id[output.request_id]) for output in engine.step() if output.finished]
+        if journal:  # all of them before the first is sent: sending fails if the parent is gone
+            for outcome in finished:
+                if isinstance(outcome, Generation):
+                    row = {**by_id[outcome.request_id]["row"], **asdict(outcome)}
+                    since, noted = noted, time.monotonic()
+                    with contextlib.suppress(OSError):  # a full disk, which the parent will tell
+                        journal.append({**row, "generate_s": noted - since})
         if time.monotonic() - told > _SIGN_OF_LIFE_S:
             connection.send(None)
             told = time.monotonic()
-        for output in outputs:
-            if output.finished:
-                done = output.outputs[0]
-                reason = done.finish_reason if done.finish_reason in ("stop", "length") else None
-                connection.send(
-                    Generation(
-                        output.request_id,
-                        done.text,
-                        reason,
-                        prompt_tokens=lengths[output.request_id],
-                        output_tokens=len(done.token_ids),
-                        cached_tokens=output.num_cached_tokens or 0,
-                    )
-                    if reason
-                    else Failure(output.request_id, f"the engine ended it with {done.finish_reason!r}")
-                )
+        for outcome in finished:
+            connection.send(outcome)
+
+
+def _outcome(output: Any, job: Mapping[str, Any]) -> Generation | Failure:
+    done = output.outputs[0]
+    if done.finish_reason not in ("stop", "length"):
+        return Failure(output.request_id, f"the engine ended it with {done.finish_reason!r}")
+    return Generation(
+        output.request_id,
+        done.text,
+        done.finish_reason,
+        prompt_tokens=len(job["ids"]),
+        output_tokens=len(done.token_ids),
+        cached_tokens=output.num_cached_tokens or 0,
+        rendered=job["rendered"],
+    )
 
 
 def _in_one_line(error: Exception) -> str:

@@ -35,6 +35,14 @@ class WithServers:
         """As the engine that holds each model."""
         return [self._of(request.model).prompt_tokens([request])[0] for request in requests]
 
+    def layout(self, model: Model) -> str:
+        """As the engine that holds the model."""
+        return self._of(model).layout(model)
+
+    def rendered(self, requests: Sequence[Request]) -> list[str]:
+        """As the engine that holds each model."""
+        return [self._of(request.model).rendered([request])[0] for request in requests]
+
     def load(self, model: Model) -> AbstractContextManager[LoadedModel]:
         """As the engine that holds the model."""
         return self._of(model).load(model)
