@@ -82,7 +82,7 @@ def test_the_rule_by_which_answers_were_made_predicts_best(rule):
     found = study.weakest_link(two_skill_pool(study.COMBINED[rule])).set_index("rule")
     assert found["brier"].idxmin() == rule
     assert found.loc[rule, "high"] < 0
-    assert found.loc[rule, "predicted"] == pytest.approx(found.loc[rule, "observed"], abs=0.06)
+    assert found.loc[rule, "predicted"] == pytest.approx(found.loc[rule, "observed"], abs=0.1)
     assert found.loc["overall", "difference"] == 0
     assert found["n_questions"].eq(450).all()
 
