@@ -45,7 +45,8 @@ def headlines(differences: pd.DataFrame, summary: pd.DataFrame) -> list[Headline
 def _ours(part: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
     """Other method -> Symbolic-MoE minus it: difference, low, high, verdict, n_questions, n_seeds."""
     pairs: dict[str, Mapping[str, Any]] = {}
-    for row in part.to_dict("records"):
+    for found in part.to_dict("records"):
+        row: dict[str, Any] = {str(name): value for name, value in found.items()}
         if row["method"] == OURS:
             pairs[str(row["baseline"])] = row
         elif row["baseline"] == OURS:
