@@ -70,10 +70,21 @@ def table_of(
     shown = f"The first {n_rows} of {len(frame):,} rows." if len(frame) > n_rows else ""
     rows = readable.to_numpy().tolist()
     return Table(
-        title, about, href, links, list(readable), formats.is_numeric(frame), rows, ours, shown, outdated
+        title,
+        about,
+        href,
+        links,
+        [str(name) for name in readable],
+        formats.is_numeric(frame),
+        rows,
+        ours,
+        shown,
+        outdated,
     )
 
 
 def wide_shares(stem: str, frame: pd.DataFrame) -> list[str]:
     """Columns of fractions that only the table itself knows: one for each subject."""
-    return [name for name in frame if name != "expert"] if stem == "experts_by_subject_validation" else []
+    return (
+        [str(name) for name in frame if name != "expert"] if stem == "experts_by_subject_validation" else []
+    )

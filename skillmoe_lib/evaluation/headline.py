@@ -45,7 +45,8 @@ def headlines(differences: pd.DataFrame, summary: pd.DataFrame) -> list[Headline
 def _ours(part: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
     """Other method -> Symbolic-MoE minus it: difference, low, high, verdict, n_questions, n_seeds."""
     pairs: dict[str, Mapping[str, Any]] = {}
-    for row in part.to_dict("records"):
+    for found in part.to_dict("records"):
+        row: dict[str, Any] = {str(name): value for name, value in found.items()}
         if row["method"] == OURS:
             pairs[str(row["baseline"])] = row
         elif row["baseline"] == OURS:
@@ -58,7 +59,8 @@ def _ours(part: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
 def _headline(benchmark: str, pairs: Mapping[str, Mapping[str, Any]], costs: pd.DataFrame) -> Headline:
     kinds = {method.name: method.kind for method in lineup.METHODS}
     baselines = [name for name in pairs if kinds.get(name) == "baseline" and name in costs.index]
-    strongest = max(baselines, key=lambda name: float(costs.loc[name, "accuracy"]), default="")
+    accuracy = costs["accuracy"].astype(float).to_dict()
+    strongest = max(baselines, key=accuracy.__getitem__, default="")
     against = AGAINST if AGAINST in pairs else strongest or next(iter(pairs))
     row, label = pairs[against], _label(against)
     cost, n = _cost(costs, against), f"n = {int(row['n_questions']):,}"
@@ -111,7 +113,8 @@ def _cost(costs: pd.DataFrame, against: str) -> str:
     ours, theirs = float(both[OURS]), float(both[against])
     if not (ours > 0 and theirs > 0):
         return ""
-    uncounted = "" if pd.notna(spent.loc[OURS, "keyword_device_seconds"]) else ", keyword calls not counted"
+    counted = bool(spent["keyword_device_seconds"].notna()[OURS])
+    uncounted = "" if counted else ", keyword calls not counted"
     return f" at {times(ours / theirs)} times its cost{uncounted}"
 
 
