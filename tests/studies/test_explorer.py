@@ -23,10 +23,10 @@ def panel() -> explorer.Explorer:
 
 
 def test_a_moved_control_redraws_accuracy_picture_and_answers(panel: explorer.Explorer) -> None:
-    before = panel.headline.value, panel.picture.value, panel.answers.value
+    before = panel.headline.value, bytes(panel.picture.value), panel.answers.value
     assert before[1].startswith(b"\x89PNG")
     panel.controls["k"].value = 1
-    after = panel.headline.value, panel.picture.value, panel.answers.value
+    after = panel.headline.value, bytes(panel.picture.value), panel.answers.value
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert "k = 1" in panel.headline.value
     expected = what_if(panel.outcomes, k=1)
