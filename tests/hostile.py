@@ -109,7 +109,6 @@ _FORGE = """
 import json
 open("answers.json", "w").write(json.dumps({"answers": {"total": 1, "bonus": 100}, "score": 100}))
 open("grades.csv", "w").write("student_id,score\\n")
-numbers = []
 """
 _KILL = """
 import os
@@ -156,7 +155,7 @@ HOSTILE = {
         5,
     ),
     "reads": Attack(before("total", _READ_THE_KEY), "looked into the instructor's folders", 5),
-    "forges": Attack(before("total", _FORGE), "answers.json holds 'score', 'bonus'", 3),
+    "forges": Attack(before("reflect", _FORGE), "answers.json holds 'score', 'bonus'", 0),
     "patches": Attack(before("total", _PATCH), "total: not the sum over your five questions", 3),
     "garbles": Attack(
         lambda n: json.dumps(n).replace("Because their", "\\ud800 \\u0000 =1+1").encode(), "", 5
