@@ -158,6 +158,9 @@ HOSTILE = {
     "reads": Attack(before("total", _READ_THE_KEY), "looked into the instructor's folders", 5),
     "forges": Attack(before("total", _FORGE), "answers.json holds 'score', 'bonus'", 3),
     "patches": Attack(before("total", _PATCH), "total: not the sum over your five questions", 3),
+    "garbles": Attack(
+        lambda n: json.dumps(n).replace("Because their", "\\ud800 \\u0000 =1+1").encode(), "", 5
+    ),
     "renames": Attack(lambda n: n, "homework (2).ipynb was taken for 01_tiny", 5, "homework (2).ipynb"),
     "zips": Attack(lambda n: b"PK\x03\x04 no notebook", "01_tiny.ipynb is not a readable notebook", 0),
     "retests": Attack(_other_test, "cell total was changed and was put back", 5),

@@ -78,7 +78,8 @@ class Mark:
             for name, found in self.scores.items()
             if found.reason
         ]
-        return " ".join("; ".join([*self.notes, *of_exercises]).split())[:1_000]
+        line = " ".join("; ".join([*self.notes, *of_exercises]).split())[:1_000]
+        return line.encode(errors="replace").decode()
 
 
 def grade(
@@ -145,10 +146,12 @@ def grade(
 
     with ThreadPoolExecutor(n_parallel or os.cpu_count() or 1) as pool:
         marks = list(pool.map(one, jobs))
-    replace_file(target / "grades.csv", _table(marks, people, [course[name] for name in asked]))
+    table = _table(marks, people, [course[name] for name in asked])
+    replace_file(target / "grades.csv", table.encode(errors="replace"))  # text of students may be no Unicode
     for student in students:
         mine = [mark for mark in marks if mark.student_id == student]
-        replace_file(target / "feedback" / f"{_file_name(student)}.html", _page(student, mine))
+        page = _page(student, mine).encode(errors="replace")
+        replace_file(target / "feedback" / f"{_file_name(student)}.html", page)
     return marks
 
 

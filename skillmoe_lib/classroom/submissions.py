@@ -63,6 +63,8 @@ def find_submissions(folder: Path, course: Mapping[str, Assignment]) -> Found:
     )
     if not students:
         raise SkillmoeError(f"{folder} must hold a folder for each student, named by the student's id")
+    if odd := [name for name in students if not name.isprintable()]:
+        raise SkillmoeError(f"a student's folder must be named by the student's id, got {odd[0]!r}")
     submissions: list[Submission] = []
     refused: dict[str, list[str]] = {}
     for student in students:
