@@ -38,7 +38,9 @@ NOTEBOOK = dict.fromkeys(TABLES[2:], "table_variants")
 #: Notebooks of recorded texts have tests of their own; what trains is below, where there is what it needs.
 ELSEWHERE = {
     "audit_extraction": "studies/test_extraction_study.py",
+    "study_pool": "studies/test_pool.py",
     "study_routers": "studies/test_routers.py",
+    "study_skills": "studies/test_skills_study.py",
     "your_expert": "studies/test_how_to.py",
     "your_questions": "studies/test_how_to.py",
 }

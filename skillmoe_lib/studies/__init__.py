@@ -4,5 +4,5 @@
 measures ways of running; `accuracy_calls` computes sequential recruiting's curve; `keyword_variance` includes
 the draw of keywords in an interval; `routers` and `extraction` study recorded answers.
 `outcomes` holds what every expert of a pool answered, `what_if` replays methods on it, `pool` computes what
-each expert is worth.
+each expert is worth, and `skills` what each is good at and how sure that is.
 """

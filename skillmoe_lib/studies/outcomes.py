@@ -282,6 +282,28 @@ def from_mmlu_pro(data_dir: str | Path, *, experts: Sequence[str] = (), limit: i
     return from_recorded(asked, recorded.scores)
 
 
+def opened(
+    data_dir: str = "", *, report: str = "", store: str = "data/generations", experts: str = ""
+) -> Outcomes:
+    """The outcomes that a notebook's parameters name: a folder of recorded MMLU-Pro answers, or a report.
+
+    Parameters
+    ----------
+    report
+        Name of a finished report under `reports/`; "": the recorded answers in `data_dir`.
+    store
+        Folder of the report's generations.
+    experts
+        Names separated by commas; "mid_strength": the twelve recorded models of `studies.routers`; "": all.
+    """
+    names = [name.strip() for name in experts.split(",") if name.strip()]
+    names = list(routers.MID_STRENGTH) if experts == "mid_strength" else names
+    if not report:
+        return from_mmlu_pro(data_dir, experts=names)
+    found = from_report(report, GenerationStore(paths.project_root() / store / "vllm"))
+    return found.subset(names) if names else found
+
+
 def _completed(questions: pd.DataFrame) -> pd.DataFrame:
     """Every column that `Outcomes` and `as_questions` need, by question_id."""
     frame = questions.reset_index() if "question_id" not in questions else questions.copy()

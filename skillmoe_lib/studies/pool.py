@@ -275,35 +275,34 @@ def _sampled(played: Game, n_permutations: int, seed: int) -> tuple[Floats, Floa
     return gains, means.std(axis=0, ddof=1) / math.sqrt(n_permutations)
 
 
-def leave_one_out(outcomes: Outcomes, *, level: float = 0.95, seed: int = 0, **settings: Any) -> pd.DataFrame:
-    """What the pool loses without each expert, everything learnt again: `settings` are those of `what_if`.
+def leave_one_out(
+    outcomes: Outcomes, *, method: str = "vote", level: float = 0.95, seed: int = 0, **settings: Any
+) -> pd.DataFrame:
+    """What the pool loses without each expert, everything learnt again.
+
+    `method` is one of `what_if.METHODS`, with its `settings`, or "vote": all experts vote.
 
     Columns: expert, value (accuracy of the whole pool minus that without the expert), low, high (paired by
     question), n_questions, without (the accuracy that is left), device_seconds (what the whole pool takes
     more per question), per_device_second (value over those seconds; null if they are unknown or not saved).
     """
-    if len(outcomes.experts) < 2:
-        raise SkillmoeError("leaving one out takes a pool of at least 2 experts, given 1")
-    whole = what_if(outcomes, seed=seed, **settings)
+    n = len(outcomes.experts)
+    if n < 2:
+        raise SkillmoeError(f"leaving one out takes a pool of at least 2 experts, given {n}")
+    everyone, all_but_one = settings, settings
+    if method == "vote":
+        method, everyone, all_but_one = "top_k", {**settings, "k": n}, {**settings, "k": n - 1}
+    whole = what_if(outcomes, method=method, seed=seed, **everyone)
     rows = []
     for expert in outcomes.experts:
         rest = [name for name in outcomes.experts if name != expert]
-        without = what_if(outcomes, experts=rest, seed=seed, **settings)
-        value, low, high, n = difference(whole, without, level=level, seed=seed)
+        without = what_if(outcomes, experts=rest, method=method, seed=seed, **all_but_one)
+        value, low, high, count = difference(whole, without, level=level, seed=seed)
         seconds = whole.cost["device_seconds"] - without.cost["device_seconds"]
         rate = value / seconds if seconds > 0 else math.nan
-        rows.append((expert, value, low, high, n, without.accuracy.estimate, seconds, rate))
-    columns = [
-        "expert",
-        "value",
-        "low",
-        "high",
-        "n_questions",
-        "without",
-        "device_seconds",
-        "per_device_second",
-    ]
-    return _best_first(pd.DataFrame(rows, columns=columns))
+        rows.append((expert, value, low, high, count, without.accuracy.estimate, seconds, rate))
+    columns = ["expert", "value", "low", "high", "n_questions", "without", "device_seconds"]
+    return _best_first(pd.DataFrame(rows, columns=[*columns, "per_device_second"]))
 
 
 def gains_by_size(played: Game, types: Mapping[str, str] | None = None, *, seed: int = 0) -> pd.DataFrame:
@@ -464,30 +463,41 @@ def _taken_out(played: Game) -> tuple[Ints, Floats]:
 def by_k(
     outcomes: Outcomes,
     *,
-    methods: Sequence[str] = ("top_k", "majority_vote", "committee", "sequential"),
+    methods: Sequence[str] = ("top_k", "random_k", "majority_vote", "committee", "sequential"),
     ks: Iterable[float] = (1, 3, 5),
     seeds: Sequence[int] = (0,),
+    baseline: str = "top_k",
     **settings: Any,
 ) -> pd.DataFrame:
-    """Accuracy of each method at each k: method, k, accuracy, low, high, n_questions, calls and the costs.
+    """Accuracy of each method at each k, and against the baseline at the same k.
 
-    For sequential recruiting k is the average number of calls that its threshold is chosen for. Methods that
-    draw run with every seed, and seeds of a question stay together in the interval.
+    Columns: method, k, accuracy, low, high, n_questions, calls, difference, difference_low, difference_high
+    (to the baseline, paired by question; null where it cannot have this k), and the costs. For sequential
+    recruiting k is the average number of calls that its threshold is chosen for. Methods that draw run with
+    every seed, and the draws of a question stay together in the interval.
     """
     rows = []
-    for method in methods:
-        for k in ks:
+    for k in ks:
+        right: dict[str, Floats] = {}
+        for method in dict.fromkeys([baseline, *methods]):
             if method not in replay.SEQUENTIAL and (k != int(k) or k > len(outcomes.experts)):
                 continue  # slots are whole, and at most one for each expert
             drawn = seeds if method in replay.DRAWN else seeds[:1]
             done = [what_if(outcomes, method=method, k=k, seed=seed, **settings) for seed in drawn]
+            right[method] = np.mean([one.correct for one in done], axis=0)
+            if method not in methods:
+                continue
+            accuracy = done[0].accuracy if len(done) == 1 else mean_of(right[method])
             calls = float(np.mean([one.calls for one in done]))
             costs = [float(np.mean([one.cost[name] for one in done])) for name in COSTS]
-            right = np.mean([one.correct for one in done], axis=0)
-            accuracy = done[0].accuracy if len(done) == 1 else mean_of(right)
-            rows.append((method, k, *accuracy, calls, *costs))
-    columns = ["method", "k", "accuracy", "low", "high", "n_questions", "calls", *COSTS]
-    return pd.DataFrame(rows, columns=columns)
+            gap = Interval()
+            if baseline in right and method != baseline:
+                gap = paired_bootstrap(right[method], right[baseline])
+            rows.append((method, k, *accuracy, calls, *gap[:3], *costs))
+    columns = ["method", "k", "accuracy", "low", "high", "n_questions", "calls", "difference"]
+    frame = pd.DataFrame(rows, columns=[*columns, "difference_low", "difference_high", *COSTS])
+    order = {method: i for i, method in enumerate(methods)}
+    return frame.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
 def learning_curve(
@@ -550,7 +560,8 @@ def enough_validation(curve: pd.DataFrame, *, within: float = POINT) -> pd.DataF
 
 def mean_of(values: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean of one value from -1 to 1 for each question, with its bootstrap interval over questions."""
-    return paired_bootstrap(np.maximum(values, 0), np.maximum(-values, 0), level=level, seed=seed)
+    gained, lost = np.clip(values, 0, 1), np.clip(-values, 0, 1)  # rounding may go past 1
+    return paired_bootstrap(gained, lost, level=level, seed=seed)
 
 
 def _wider(value: Interval, error: float) -> Interval:

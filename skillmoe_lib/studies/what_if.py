@@ -286,21 +286,20 @@ def chosen_threshold(pool: Outcomes, method: str, *, budget: float, seed: int = 
     fold = np.array([seeding.stable_seed("fold", seed, str(name)) % 5 for name in ids])
     if len(set(fold)) < 2:
         raise SkillmoeError(f"choosing a threshold takes at least 2 validation questions, given {len(rows)}")
-    parts = []
+    answer, probability, right = [], [], []
     for held in (fold == part for part in np.unique(fold)):
-        rest = scores[~scores["question_id"].isin(ids[held])]
-        parts.append(_turns(pool, method, rows[held], rest))
-    paths = [(turns, believed(turns.given, turns.accuracy, turns.n_answers)) for turns in parts]
+        turns = _turns(pool, method, rows[held], scores[~scores["question_id"].isin(ids[held])])
+        path = believed(turns.given, turns.accuracy, turns.n_answers)
+        hits = [((turns.given == end[:, None]) & turns.correct).any(axis=1) for end in path.answer.T]
+        answer.append(path.answer)
+        probability.append(path.probability)
+        right.append(np.stack(hits, axis=1))
+    whole, right_at = Path(np.concatenate(answer), np.concatenate(probability)), np.concatenate(right)
     tried = []
     for threshold in belief.THRESHOLDS:
-        stops = [path.stop(threshold) for _, path in paths]
-        ends = [path.answer[np.arange(len(at)), at] for (_, path), at in zip(paths, stops, strict=True)]
-        right = [
-            ((turns.given == end[:, None]) & turns.correct).any(axis=1)
-            for (turns, _), end in zip(paths, ends, strict=True)
-        ]
-        calls, hits = np.concatenate(stops) + 1, np.concatenate(right)
-        tried.append(belief.Threshold(threshold, float(calls.mean()), float(hits.mean()), len(rows)))
+        stop = whole.stop(threshold)
+        hits_at = right_at[np.arange(len(stop)), stop]
+        tried.append(belief.Threshold(threshold, float(stop.mean() + 1), float(hits_at.mean()), len(rows)))
     frame = pd.DataFrame(tried, columns=list(belief.Threshold._fields))
     return belief.choose_threshold(frame, budget=budget).threshold
 

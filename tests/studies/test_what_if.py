@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded_pool import made_up
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.pipeline import preset_router
@@ -15,28 +16,10 @@ from skillmoe_lib.routing import belief
 from skillmoe_lib.routing.controls import GlobalTopK
 from skillmoe_lib.studies import accuracy_calls, routers
 from skillmoe_lib.studies import what_if as study
-from skillmoe_lib.studies.outcomes import from_mmlu_pro, from_recorded
+from skillmoe_lib.studies.outcomes import from_mmlu_pro
 from skillmoe_lib.studies.what_if import what_if
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "data" / "recorded_mmlu_pro"
-
-
-def made_up(n=60, n_experts=6, *, n_validation=30, seed=0, none=0.1):
-    """Experts of two subjects: even ones know law, odd ones optics."""
-    random = np.random.default_rng(seed)
-    asked, rows = [], []
-    for i in range(n):
-        subject = ("law", "optics")[i % 2]
-        asked.append((f"q{i}", "validation" if i < n_validation else "test", "A", subject, "choice", 5))
-        for e in range(n_experts):
-            right = random.random() < (0.8 if e % 2 == i % 2 else 0.35)
-            answer = "A" if right else random.choice(list("BCDE"))
-            answer = None if random.random() < none else answer
-            rows.append((f"q{i}", f"e{e:02}", answer, answer == "A"))
-    columns = ["question_id", "split", "gold", "subject", "kind", "n_choices"]
-    given = pd.DataFrame(rows, columns=["question_id", "expert", "answer", "correct"])
-    tokens = random.integers(10, 90, len(given)).astype(float)
-    return from_recorded(pd.DataFrame(asked, columns=columns), given.assign(output_tokens=tokens))
 
 
 POOL = made_up()
