@@ -127,10 +127,11 @@ def examine(session: Session, questions: pd.DataFrame, scores: pd.DataFrame, *, 
         description="items",
     )
     generations = results.by_question(outcomes, session.store)
-    right = {(s.question_id, s.expert, s.request_id): bool(s.correct) for s in scores.itertuples()}
+    keys = zip(scores["question_id"], scores["expert"], scores["request_id"], strict=True)
+    right = dict(zip(keys, scores["correct"].astype(bool), strict=True))
     correct: dict[str, dict[str, bool]] = {}
     for key, outcome in outcomes.items():
-        graded = right.get((key.question_id, key.expert, *outcome.request_ids))
+        graded = right.get((key.question_id, key.expert, outcome.request_ids[0]))
         if graded is None:
             raise SkillmoeError(
                 f"the scores lack the answer of {key.expert!r} to {key.question_id!r} with seed {seed}: "
@@ -376,7 +377,7 @@ def run_programs(
     asked = split(questions, "test")
     panel = () if bounds_seed is None else every_expert(asked, session.pool.experts, seed=bounds_seed)
     policy = partial(schedule.most_waiting, last={session.pool.experts[last].model.load_key})
-    outcomes = schedule.run(
+    outcomes: dict[Any, schedule.Outcome] = schedule.run(
         itertools.chain(programs.items(), panel),
         session.engine,
         session.store,

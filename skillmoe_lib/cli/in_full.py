@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from skillmoe_lib import tables
-from skillmoe_lib.cli.why import plain, questions_asked, reading
+from skillmoe_lib.cli.why import conventions_of, plain, questions_asked, read_again, reading
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation.report_folder import store_of
 from skillmoe_lib.inference.store import GenerationStore
@@ -103,7 +103,7 @@ def _chains(
     """Question id -> its texts in the order asked, and what to say about them."""
     try:
         used = tables.read(folder / "tables" / "used.parquet", tables.USED)
-        store = GenerationStore(store_of(folder))
+        store, conventions = GenerationStore(store_of(folder)), conventions_of(folder)
         keys = chosen[["method", "seed", "question_id"]]
         requests = keys.merge(used, on=["method", "seed", "question_id"])
         written = store.get(requests["request_id"])
@@ -121,7 +121,10 @@ def _chains(
                 n_absent += 1
                 continue
             told, generation = about.loc[request_id], written[request_id]
-            read_as = reading(asked.get(str(question_id)), generation, str(told["template"]))
+            read_as = "the question is not on record"
+            if question := asked.get(str(question_id)):
+                answer = read_again(question, generation, str(told["template"]), conventions)
+                read_as = reading(question, answer, conventions)
             stage, tokens = (
                 _STAGES.get(str(told["stage"]), str(told["stage"])),
                 f"{generation.output_tokens:,} tokens",
@@ -152,9 +155,11 @@ def _experts(routes: pd.DataFrame | None, method: str, question_id: str, seed: i
     if routes is None:
         return []
     mine = (routes["method"] == method) & (routes["question_id"] == question_id) & (routes["seed"] == seed)
+    slots = routes[mine].sort_values("slot")
+    chances = slots["probability"].astype("Float64").tolist()
     return [
-        f"{slot.expert} (p = {slot.probability:.2f})" if pd.notna(slot.probability) else str(slot.expert)
-        for slot in routes[mine].sort_values("slot").itertuples()
+        str(expert) if pd.isna(p) else f"{expert} (p = {p:.2f})"
+        for expert, p in zip(slots["expert"], chances, strict=True)
     ]
 
 

@@ -155,7 +155,7 @@ def _main_table(
         order = part.sort_values("accuracy", ascending=False, kind="stable", na_position="last")
         for row in order.to_dict("records"):
             group = lineup.groups().get(str(row["method"]), "methods")
-            groups[group].append(_row(row, costs, compared, pages))
+            groups[group].append(_row({str(key): cell for key, cell in row.items()}, costs, compared, pages))
         n = part["n_questions"].astype(float)
         n_said = f"{n.max():,.0f}" if n.min() == n.max() else f"{n.min():,.0f} to {n.max():,.0f}"
         baseline = compared["baseline_name"] if compared else ""

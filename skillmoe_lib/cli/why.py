@@ -26,7 +26,7 @@ from skillmoe_lib.evaluation.report_folder import store_of
 from skillmoe_lib.generation import Generation
 from skillmoe_lib.inference import ledger
 from skillmoe_lib.inference.store import GenerationStore
-from skillmoe_lib.presets import find_preset
+from skillmoe_lib.presets import Conventions, find_preset
 from skillmoe_lib.questions.benchmark import Question, as_questions
 
 NOTE = "provenance.json"
@@ -363,7 +363,7 @@ class _Texts:
         used = used[used["method"] == method]
         self.seed, self.used = seed, used[used["seed"] == seed]
         self.root = _store(folder)
-        self.conventions = find_preset(_note(folder).get(_RESULTS, {}).get("preset", "skillmoe")).conventions
+        self.conventions = conventions_of(folder)
         store = GenerationStore(self.root)
         columns = ["request_id", "stage", "expert", "source", "revision", "template", "sample", "batch_id"]
         about = store.generations(columns)
@@ -402,30 +402,38 @@ class _Texts:
                 f"{seconds:.3g} s without loads, ended by {generation.finish_reason}",
             ]
             if about["stage"] not in _NO_ANSWER and question is not None:
-                answer = self._read(question, generation, str(about["template"]))
+                answer = read_again(question, generation, str(about["template"]), self.conventions)
                 chains += [answer] if about["stage"] == "solve" else []
-                told.append(f"    read as: {self._told(question, answer)}")
+                told.append(f"    read as: {reading(question, answer, self.conventions)}")
             told.append(_indented(generation.text, "    | "))
         votes = [_votes(question, chains)] if question is not None and chains else []
         return [*votes, f"Requests: {len(asked)}, from {self.root}", *told]
 
-    def _read(self, question: Question, generation: Generation, template: str) -> Answer:
-        # A reasoning model's template may open the block: if a text closes one, the rest is read.
-        return answers.read(
-            question,
-            generation,
-            reasoning="</think>" in generation.text,
-            plain=template == "plain",
-            extractor=self.conventions.extractor,
-            cut_thinking=self.conventions.cut_thinking_shown,
-        )
 
-    def _told(self, question: Question, answer: Answer) -> str:
-        """What the extractor found in a text, by which rule, and whether that is right."""
-        if answer.value is None:
-            return f"no answer ({answer.status})"
-        right = answers.grade_many([(question, answer)], equality=self.conventions.equality)[0]
-        return f"{plain(answer.value)} by rule {answer.extractor}, {'right' if right else 'wrong'}"
+def conventions_of(folder: Path) -> Conventions:
+    """How a report's preset reads and compares answers."""
+    return find_preset(_note(folder).get(_RESULTS, {}).get("preset", "skillmoe")).conventions
+
+
+def read_again(question: Question, generation: Generation, template: str, conventions: Conventions) -> Answer:
+    """The answer in a text, as the report's preset reads it."""
+    return answers.read(
+        question,
+        generation,
+        # A reasoning model's template may open the block: if a text closes one, the rest is read.
+        reasoning="</think>" in generation.text,
+        plain=template == "plain",
+        extractor=conventions.extractor,
+        cut_thinking=conventions.cut_thinking_shown,
+    )
+
+
+def reading(question: Question, answer: Answer, conventions: Conventions) -> str:
+    """What the extractor found in a text, by which rule, and whether that is right."""
+    if answer.value is None:
+        return f"no answer ({answer.status})"
+    right = answers.grade_many([(question, answer)], equality=conventions.equality)[0]
+    return f"{plain(answer.value)} by rule {answer.extractor}, {'right' if right else 'wrong'}"
 
 
 def _votes(question: Question, chains: Sequence[Answer]) -> str:

@@ -59,14 +59,14 @@ def at_equal_cost(
         affordable = rivals[rivals[cost] <= budget * (1 + 1e-9)]
         if affordable.empty:
             continue
-        rival = affordable["accuracy"].astype(float).idxmax()
+        rival = str(affordable["accuracy"].astype(float).idxmax())
         pair = found[found["method"].isin([name, rival])]
         told = intervals.compare(pair, baseline=rival, seed=seed).iloc[0]
         row = {
             "method": name,
             "rival": rival,
             "cost_of_method": budget,
-            "cost_of_rival": float(rivals.loc[rival, cost]),
+            "cost_of_rival": float(rivals[cost].to_dict()[rival]),
         }
         rows.append(row | told[["difference", "low", "high", "n_questions"]].to_dict())
     columns = [
@@ -208,4 +208,4 @@ def skill_flow(routes: pd.DataFrame, skills: pd.DataFrame, *, method: str = "sym
     joined = mine.reset_index(names="row").merge(named, on="question_id", how="left")
     joined["skill"] = joined["skill"].fillna("(no skill)")
     joined["slots"] = 1 / joined.groupby("row")["skill"].transform("size")
-    return joined.groupby(["skill", "expert"], as_index=False)["slots"].sum()
+    return joined.groupby(["skill", "expert"])["slots"].sum().reset_index()

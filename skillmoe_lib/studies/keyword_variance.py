@@ -55,7 +55,9 @@ def settings_of(folder: ReportFolder) -> Settings:
             routed["pool"],
             routed["preset"],
             named["seed"],
-            *(named[name] for name in ("votes", "min_votes", "max_chars")),
+            named["votes"],
+            named["min_votes"],
+            named["max_chars"],
             {name: routed[name] for name in ("k", "formula", "temperature", "trim")},
         )
     except KeyError as error:

@@ -107,7 +107,7 @@ class Outcomes:
             {
                 "question_id": np.repeat(self.questions.index[at].to_numpy(object), n),
                 "expert": np.tile(np.array(self.experts, dtype=object), len(at)),
-                "answer": np.where(number < 0, None, number.astype(str).astype(object)),
+                "answer": [None if n < 0 else str(n) for n in number],
                 "correct": self.correct[at].ravel(),
                 "status": self.status[at].ravel(),
             }
@@ -248,7 +248,10 @@ def from_recorded(
     experts = tuple(sorted(given["expert"].unique()))
     if not experts:
         raise SkillmoeError("no outcomes: none of the answers is to one of the questions")
-    at = asked.index.get_indexer(given["question_id"]), pd.Index(experts).get_indexer(given["expert"])
+    at = (
+        asked.index.get_indexer(pd.Index(given["question_id"])),
+        pd.Index(experts).get_indexer(given["expert"]),
+    )
     shape = len(asked), len(experts)
     grids: dict[str, Any] = {
         name: _placed(at, given[name].to_numpy(float, na_value=np.nan), np.full(shape, np.nan))

@@ -199,9 +199,9 @@ def _sequential_game(pool: Outcomes, method: str, split: str, k: int, threshold:
     def answer_right(members: Ints) -> Bools:
         kept = np.isin(turns.order, members)
         at = np.argsort(~kept, axis=1, kind="stable")[:, : len(members)]
-        given, accuracy, correct = (
-            np.take_along_axis(x, at, axis=1) for x in (turns.given, turns.accuracy, turns.correct)
-        )
+        given = np.take_along_axis(turns.given, at, axis=1)
+        accuracy = np.take_along_axis(turns.accuracy, at, axis=1)
+        correct = np.take_along_axis(turns.correct, at, axis=1)
         path = replay.believed(given, accuracy, turns.n_answers, until=threshold)
         return _right(given, correct, path.answer[:, -1])
 
@@ -248,7 +248,7 @@ def shapley(
         n_permutations = 0 if n <= EXACT_UP_TO[played.method] else N_PERMUTATIONS
     spread = np.zeros(n)
     if n_permutations == 0:
-        by_question = shapley_of(played.play(np.arange(2**n)))
+        by_question = shapley_of(played.play(np.arange(2**n)).astype(float))
     else:
         by_question, spread = _sampled(played, n_permutations, seed)
     z = float(norm.ppf((1 + level) / 2))

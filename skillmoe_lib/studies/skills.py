@@ -35,8 +35,8 @@ def profile_cells(outcomes: Outcomes, *, split: str = "validation", level: float
     answers = _answers(outcomes, split)
     overall = answers.groupby("expert")["correct"].mean()
     carried = _carried(outcomes, split).merge(answers, on="question_id")
-    cells = carried.groupby(["expert", "skill"], as_index=False)["correct"].agg(n="size", n_right="sum")
-    spans = [wilson(cell.n_right, cell.n, level) for cell in cells.itertuples()]
+    cells = carried.groupby(["expert", "skill"])["correct"].agg(n="size", n_right="sum").reset_index()
+    spans = [wilson(float(r), int(n), level) for r, n in zip(cells["n_right"], cells["n"], strict=True)]
     cells["accuracy"] = [span.estimate for span in spans]
     cells["low"], cells["high"] = [span.low for span in spans], [span.high for span in spans]
     cells["score"] = 2 * cells["n_right"] - cells["n"]
@@ -115,7 +115,7 @@ def weakest_link(
     cells = (
         carried.merge(answers, on="question_id").groupby(["expert", "skill"])["correct"].agg(["size", "sum"])
     )
-    base = cells.index.get_level_values("expert").map(overall)
+    base = cells.index.get_level_values("expert").map(overall.to_dict())
     known = (cells["sum"] + prior * base) / (cells["size"] + prior)
     named = _carried(outcomes, "test")
     named = named[named["skill"].isin(set(cells.index.get_level_values("skill")))]

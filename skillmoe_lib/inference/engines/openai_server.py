@@ -68,7 +68,7 @@ class OpenAIEngine:
         """0 for each: the server counts, and says when a prompt is too long."""
         return [0 for _ in requests]
 
-    def layout(self, model: Model) -> str:
+    def layout(self, model: Model) -> str:  # noqa: ARG002 - the same for every model
         """Empty: the server lays prompts out."""
         return ""
 
