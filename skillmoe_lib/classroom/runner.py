@@ -36,11 +36,11 @@ def main() -> None:
     InteractiveShell.cache_size = 0  # type: ignore[assignment]
     shell = InteractiveShell.instance()
     shell.history_manager.enabled = False  # type: ignore[union-attr]
-    shell.colors = "nocolor"  # type: ignore[assignment]
+    shell.colors = "nocolor"
     sys.addaudithook(_hook(say, private=tuple(work["private"]), refuse=work["refuse"]))
     for number, cell in enumerate(work["cells"], start=1):
         say(cell=number, id=cell["id"])
-        result = shell.run_cell(cell["source"])
+        result = shell.run_cell(cell["source"])  # type: ignore[no-untyped-call]
         error = result.error_before_exec or result.error_in_exec
         if error is not None:
             said = " ".join(str(error).split())[:200]
@@ -97,7 +97,7 @@ def _hook(
 
 def read_run(text: str) -> list[Mapping[str, Any]]:
     """The lines of run.jsonl that are what they should be; whatever else it holds is passed over."""
-    lines = []
+    lines: list[Mapping[str, Any]] = []
     for raw in text.splitlines()[:5_000]:
         try:
             line = json.loads(raw)
