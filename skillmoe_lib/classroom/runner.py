@@ -35,8 +35,7 @@ def main() -> None:
 
     InteractiveShell.cache_size = 0  # type: ignore[assignment]
     shell = InteractiveShell.instance()
-    if shell.history_manager is not None:
-        shell.history_manager.enabled = False
+    shell.history_manager.enabled = False  # type: ignore[union-attr]
     shell.colors = "nocolor"
     sys.addaudithook(_hook(say, private=tuple(work["private"]), refuse=work["refuse"]))
     for number, cell in enumerate(work["cells"], start=1):

@@ -171,8 +171,7 @@ def _execution(said: dict[str, Any], limits: Limits) -> Execution:
     lines = runner.read_run(said[runner.RUN] or "")
     begun = next((line.get("cell") for line in reversed(lines) if "cell" in line), None)
     where = f" in code cell {begun}" if isinstance(begun, int) else " before its first cell"
-    ended = [line for line in lines if line.get("finished") is True]
-    last = ended[-1] if ended else {}
+    last: Mapping[str, Any] = next((line for line in reversed(lines) if line.get("finished") is True), {})
     stopped = {
         "time": f"did not end within {limits.time_s:g} s{where}",
         "output": f"printed more than {limits.output_bytes / 2**20:g} MB{where}",
