@@ -450,7 +450,10 @@ def opened(report: str, *, store: str, recording: str = "", n_validation: int = 
     anew, that many into validation; 0: as recorded.
     """
     if not recording:
-        generations = GenerationStore(paths.project_file(store) / "vllm")
+        kept = paths.project_file(store) / "vllm"
+        if not kept.is_dir():  # answers are in the report; costs and texts stay unknown
+            return Opened(from_report(report), None)
+        generations = GenerationStore(kept)
         return Opened(from_report(report, generations), texts_of(report, generations))
     read = recorded.load(recording)
     found = from_recorded(read.questions, read.answers, n_validation=n_validation, left_out=read.missing)
