@@ -34,6 +34,9 @@ _P_VALUES = ("p", "p_holm")
 LABELS = {"method": "label", "baseline": "baseline_label", "against": "against_label", "rival": "rival_label"}
 _HEADINGS = {
     "label": "method",
+    "baseline_label": "baseline",
+    "against_label": "against",
+    "rival_label": "rival",
     "symbolic_moe_correct": "Symbolic-MoE right",
     "correct": "right",
     "p_holm": "p (Holm)",

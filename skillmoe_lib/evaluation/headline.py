@@ -87,6 +87,8 @@ def _context(
         f"Symbolic-MoE has {percent(costs.loc[OURS, 'accuracy'])}% of the questions of {benchmark} right; "
         f"95% interval over questions, {seeds} seed{'s' if seeds > 1 else ''}."
     ]
+    if _cost(costs, against):
+        told.append("Cost: device seconds for one question, keyword calls included where they are known.")
     if seeds == 1:
         told.append("Other draws (keywords, samples) are not in the interval.")
     if strongest and strongest != against:

@@ -118,13 +118,13 @@ class ReportFolder:
         frame = self.named(frame)
         if name in SCHEMAS:
             tables.write(frame, self.path / file, SCHEMAS[name], {**self._about, "inputs": self._inputs})
-            self._noted(file)
         else:
-            self._noted(*self._write_readable(frame, file))
+            self._write_readable(frame, file)
+        self._noted(file)
         return frame
 
-    def _write_readable(self, frame: pd.DataFrame, file: str) -> list[str]:
-        """Write the CSV and, for a table that fits a page, HTML and LaTeX; the names of the files."""
+    def _write_readable(self, frame: pd.DataFrame, file: str) -> None:
+        """Write the CSV and, for a table that fits a page, its copies in HTML and LaTeX."""
         texts = {file: frame.to_csv(index=False, lineterminator="\n")}
         base = file.removesuffix(".csv")
         if len(frame) <= LONGEST_TABLE and len(frame.columns):
@@ -134,7 +134,6 @@ class ReportFolder:
             self._remove(f"{base}.html", f"{base}.tex")
         for name, text in texts.items():
             replace_file(self.path / name, text.encode("utf-8"))
-        return list(texts)
 
     def named(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The frame with labels beside names of methods, and with the preset; unchanged without methods."""

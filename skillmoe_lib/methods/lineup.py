@@ -65,7 +65,12 @@ SKILL_ROUTED = tuple(
     for method in METHODS
     if method.route == "symbolic_moe" or (method.router and method.router.reads == "skills")
 )
-_LABEL_OF = {"method": "label", "baseline": "baseline_label", "against": "against_label"}
+_LABEL_OF = {
+    "method": "label",
+    "baseline": "baseline_label",
+    "against": "against_label",
+    "rival": "rival_label",
+}
 
 
 @dataclass(frozen=True)

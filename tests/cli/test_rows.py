@@ -18,7 +18,7 @@ from skillmoe_lib.methods.single import Run
 
 EVIL = "<script>alert(1)</script>\x1b[2J "
 ANN, BOB = scenes.expert("ann"), scenes.expert("bob")
-ASKED = [scenes.question(f"q{i}", "B", text="Is <b>it</b> so?") for i in range(6)]
+ASKED = [scenes.question(f"q{i}", "B", text=f"Is <b>it</b> so, {i}?") for i in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_two_right_and_two_wrong_are_shown_in_full(report: Path) -> None:
     shown = soup.find_all("div", class_="question")
     assert [re.sub(r":.*", "", q.h3.text) for q in shown] == ["Right", "Right", "Wrong", "Wrong"]
     first = shown[0]
-    assert "Is <b>it</b> so?" in first.pre.text and "(B) two" in first.pre.text  # text, not markup
+    assert "Is <b>it</b> so, " in first.pre.text and "(B) two" in first.pre.text  # text, not markup
     assert [c.b.text for c in first.find_all("div", class_="chain")] == ["ann", "bob", "bob"]
     assert "ann (p = 0.50), bob (p = 0.50)" in first.dl.text
     assert "B × 2" in first.dl.text  # the aggregator has no vote
