@@ -357,3 +357,14 @@ def test_prices_by_hand_and_by_day():
 def test_keys_are_removed_from_what_is_told():
     assert without_secrets("Bearer abc123 and my-secret", "my-secret") == "[key] and [key]"
     assert "sk-" not in without_secrets("Incorrect API key provided: sk-proj-12***89.", "")
+
+
+def test_attempts_without_an_answer_count_as_if_they_were_charged(server):
+    most = (len("hang 1") + 64) * 0.15e-6 + 1000 * 0.60e-6
+    capped = engine(server, spending_cap=1.5 * most, concurrency=1)
+    (outcome,) = ask(capped, "hang 1", model="gpt-4o-mini", max_tokens=1000)
+    assert "spending cap" in outcome.reason
+    assert server.handler.seen["hang 1"] == 1
+    busy = engine(server, spending_cap=1.5 * most, concurrency=1)
+    (outcome,) = ask(busy, "later 1", model="gpt-4o-mini", max_tokens=1000)
+    assert isinstance(outcome, Generation), "a 429 costs nothing"

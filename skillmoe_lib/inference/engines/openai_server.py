@@ -101,30 +101,34 @@ class OpenAIEngine:
 
 @dataclass
 class _Purse:
-    """Money that may still be spent. `held` is the largest price of what is under way."""
+    """Money that may still be spent. `held` is the largest price of the `n_open` requests under way."""
 
     cap: float | None
     spent: float = 0.0
     held: float = 0.0
+    n_open: int = 0
 
     def hold(self, amount: float) -> bool:
         """Reserve an amount; False if the cap might be crossed."""
         if self.cap is not None and self.spent + self.held + amount > self.cap:
             return False
-        self.held += amount
+        self.held, self.n_open = self.held + amount, self.n_open + 1
         return True
 
     def pay(self, held: float, amount: float) -> None:
         """Settle what was reserved."""
-        self.held, self.spent = self.held - held, self.spent + amount
+        self.n_open -= 1
+        self.held = self.held - held if self.n_open else 0.0  # no rounding is left over
+        self.spent += amount
 
 
 class _Pass(Exception):
-    """A fault that may pass; `after` is how many seconds the server asks to wait."""
+    """A fault that may pass; `after` is how many seconds the server asks to wait. `refused`: the server has
+    said so with a status, and charges nothing."""
 
-    def __init__(self, reason: str, after: float | None = None) -> None:
+    def __init__(self, reason: str, after: float | None = None, *, refused: bool = False) -> None:
         super().__init__(reason)
-        self.after = after
+        self.after, self.refused = after, refused
 
 
 @dataclass
@@ -201,50 +205,53 @@ class _Served:
             await waiting
 
     async def _ask(self, client: Any, request: Request) -> Generation | Failure:
-        """One request with its retries."""
-        price, held = prices.price_of(self.model.source), 0.0
-        if price and self.purse.cap is not None:
-            held = price.of(prompt_tokens=_most_tokens(request), output_tokens=request.sampling.max_tokens)
-            while not self.refused and not self.purse.hold(held):
-                if self.purse.held <= 0:
-                    self.refused = (
-                        f"the spending cap of {self.purse.cap:g} {price.currency} does not allow another "
-                        f"request: {self.purse.spent:.4g} are spent"
-                    )
-                await asyncio.sleep(0.02)  # others under way cost less than was held for them
-        paid, reason = 0.0, ""
-        try:
-            for attempt in range(self.server.retries + 1):
-                if self.refused:
-                    return Failure(request.id, self.refused)
+        """One request with its retries. Each attempt holds money: one without an answer may be charged."""
+        price = prices.price_of(self.model.source) if self.purse.cap is not None else None
+        most = 0.0
+        if price:
+            most = price.of(prompt_tokens=_most_tokens(request), output_tokens=request.sampling.max_tokens)
+        reason = ""
+        for attempt in range(self.server.retries + 1):
+            if not await self._may_spend(most, price):
+                return Failure(request.id, self.refused)
+            paid = most  # what it cost is not known, unless a response says so
+            try:
                 await self._wait_for_turn()
-                try:
-                    response = await self._send(client, request)
-                except _Pass as fault:
-                    reason = str(fault)
-                    pause = min(self.first_pause_s * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries
-                    if fault.after is not None:  # it holds for all requests to this server
-                        self._next_start = max(self._next_start, time.monotonic() + fault.after)
-                        pause = 0.0
-                    if attempt < self.server.retries:
-                        await asyncio.sleep(pause)
-                    continue
+                response = await self._send(client, request)
+                outcome = response if isinstance(response, Failure) else self._outcome(request, response)
                 if isinstance(response, Failure):
-                    return response
-                outcome = self._outcome(request, response)
-                usage = outcome if isinstance(outcome, Generation) else None
-                if price and usage:
+                    paid = 0.0
+                elif price and isinstance(outcome, Generation):
                     paid = price.of(
-                        prompt_tokens=usage.prompt_tokens,
-                        output_tokens=usage.output_tokens,
-                        cached_tokens=usage.cached_tokens,
+                        prompt_tokens=outcome.prompt_tokens,
+                        output_tokens=outcome.output_tokens,
+                        cached_tokens=outcome.cached_tokens,
                     )
-                elif price:
-                    paid = held  # something was generated; what it cost is not known
                 return outcome
-            return Failure(request.id, f"given up after {self.server.retries + 1} attempts: {reason}")
-        finally:
-            self.purse.pay(held, paid)
+            except _Pass as fault:
+                reason, paid = str(fault), 0.0 if fault.refused else most
+                spread = random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+                pause = min(self.first_pause_s * 2**attempt, LONGEST_PAUSE_S) * spread
+                if fault.after is not None:  # it holds for all requests to this server
+                    self._next_start = max(self._next_start, time.monotonic() + fault.after)
+                    pause = 0.0
+            finally:
+                self.purse.pay(most, paid)
+            if attempt < self.server.retries:
+                await asyncio.sleep(pause)
+        return Failure(request.id, f"given up after {self.server.retries + 1} attempts: {reason}")
+
+    async def _may_spend(self, most: float, price: prices.Price | None) -> bool:
+        """Hold this much money, waiting for others to settle; False if everything more is refused."""
+        while not self.refused and not self.purse.hold(most):
+            if price and not self.purse.n_open:
+                self.refused = (
+                    f"the spending cap of {self.purse.cap:g} {price.currency} does not allow another request: "
+                    f"{self.purse.spent:.4g} are spent"
+                )
+                return False
+            await asyncio.sleep(0.02)  # requests under way cost less than was held for them
+        return not self.refused
 
     async def _wait_for_turn(self) -> None:
         """Wait until the server may be asked again: after its Retry-After, and so often a minute."""
@@ -287,7 +294,9 @@ class _Served:
             self.refused = f"the server at {self.server.url} has no quota left: {reason}"
             return Failure(request.id, self.refused)
         if status in MAY_PASS or status >= 500:
-            raise _Pass(f"{status}: {reason}", _seconds(error.response.headers.get("retry-after"))) from error
+            raise _Pass(
+                f"{status}: {reason}", _seconds(error.response.headers.get("retry-after")), refused=True
+            ) from error
         if status in (401, 403):
             self.refused = (
                 f"the server at {self.server.url} refuses the key in {self.server.key}: {status} {reason}"
