@@ -122,6 +122,7 @@ NEEDED_BY = {
         "the checks",
     ),
     "pytest-timeout": "the tests",
+    "shapiq": "the tests of Shapley values, by importorskip",
 }
 
 

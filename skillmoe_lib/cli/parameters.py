@@ -26,6 +26,8 @@ from skillmoe_lib.presets import PRESETS
 from skillmoe_lib.questions import benchmark as benchmarks
 from skillmoe_lib.routing.skill_router import Formula, SkillRouter
 from skillmoe_lib.studies import ablations, variants
+from skillmoe_lib.studies.pool import EXACT_UP_TO
+from skillmoe_lib.tables import KINDS as KINDS_OF_ANSWER
 from skillmoe_lib.studies.paper_tables import load_benchmarks
 
 Value = bool | int | float | str
@@ -195,12 +197,28 @@ ALLOWED: Mapping[str, Rule] = {
     "budget_tokens": within(1000, 1_000_000_000),
     "n_questions": within(0, 1_000_000),
     "n_held_out": within(1, 100_000),
+    "of_report": Rule("the name of a finished report, or empty", lambda value: not value or _plain(value)),
+    "recording": Rule("the name of a recording, or empty", lambda _: True),
+    "n_validation": within(0, 1_000_000),
+    "experts": Rule("names separated by commas, mid_strength, or empty for all", lambda _: True),
+    "method": one_of(EXACT_UP_TO),
+    "rivals": Rule("names of experts separated by commas", lambda value: bool(value.strip(" ,"))),
+    "file": Rule("a CSV file that is there, or empty", lambda value: not value or Path(value).is_file()),
+    "text": Rule("the name of a column", lambda value: bool(value)),
+    "gold": Rule("the name of a column", lambda value: bool(value)),
+    "choices": Rule("names of columns separated by commas, or empty", lambda _: True),
+    "subject": Rule("the name of a column, or empty", lambda _: True),
+    "answer_kind": one_of(KINDS_OF_ANSWER),
+    "validation_share": Rule("above 0 and below 1", lambda value: 0 < value < 1),
+    "notebooks": Rule("chain, or names of notebooks separated by commas", lambda value: bool(value.strip(" ,"))),
 }
 
 
 def check_each(values: Mapping[str, Value], stem: str) -> None:
     """Raise `SkillmoeError` for the first value of a notebook that its rule does not allow."""
     for name, value in values.items():
+        if name == "data_dir" and values.get("of_report"):
+            continue  # a finished report is studied instead of that folder
         if name in ALLOWED and not ALLOWED[name].holds(value):
             raise SkillmoeError(f"parameter {name!r} of {stem} must be {ALLOWED[name].says}, got {value!r}")
 

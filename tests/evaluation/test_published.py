@@ -308,7 +308,7 @@ def test_beside_refuses_two_rows_of_ours_for_one_published():
 def test_the_papers_pool_is_as_the_paper_says():
     pool = yaml.safe_load((ROOT / "data" / "pools" / "paper16.yaml").read_text(encoding="utf-8"))
     assert set(pool) <= {
-        "name", "description", "sampling", "keyword_model", "experts", "aggregators", "baselines",
+        "name", "description", "sampling", "keyword_model", "experts", "aggregators", "baselines", "servers",
     }  # fmt: skip
     assert pool["sampling"] == {"temperature": 0.7, "top_p": 1.0, "max_tokens": 4096}
     experts = {expert["name"]: expert for expert in pool["experts"]}

@@ -246,8 +246,8 @@ class _Served:
         while not self.refused and not self.purse.hold(most):
             if price and not self.purse.n_open:
                 self.refused = (
-                    f"the spending cap of {self.purse.cap:g} {price.currency} does not allow another request: "
-                    f"{self.purse.spent:.4g} are spent"
+                    f"the spending cap of {self.purse.cap:g} {price.currency} does not allow another "
+                    f"request: {self.purse.spent:.4g} are spent"
                 )
                 return False
             await asyncio.sleep(0.02)  # requests under way cost less than was held for them
