@@ -331,7 +331,9 @@ def _finish(process: subprocess.Popen[bytes]) -> int:
 def _line(home: Path, code: int) -> str:
     """The line that a person would read last: the error, or else the last one."""
     lines = [
-        line.strip() for line in (home / "output").read_text(errors="replace").splitlines() if line.strip()
+        line.strip()
+        for line in (home / "output-first").read_text(errors="replace").splitlines()
+        if line.strip()
     ]
     errors = [line for line in lines if line.startswith("error: ")]
     if code < 0:

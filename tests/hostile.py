@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 COURSE = Path(__file__).parent / "classroom" / "course"
 KEY = COURSE / "01_tiny_key.py"
 #: Files that the submissions of this module try to write outside their folders.
-OUTSIDE = Path(__file__).parent / "written_by_a_submission.txt"
+OUTSIDE = Path("/written_by_a_submission.txt")
 
 Notebook = dict[str, Any]
 

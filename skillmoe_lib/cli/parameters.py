@@ -26,9 +26,9 @@ from skillmoe_lib.presets import PRESETS
 from skillmoe_lib.questions import benchmark as benchmarks
 from skillmoe_lib.routing.skill_router import Formula, SkillRouter
 from skillmoe_lib.studies import ablations, variants
+from skillmoe_lib.studies.paper_tables import load_benchmarks
 from skillmoe_lib.studies.pool import EXACT_UP_TO
 from skillmoe_lib.tables import KINDS as KINDS_OF_ANSWER
-from skillmoe_lib.studies.paper_tables import load_benchmarks
 
 Value = bool | int | float | str
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -210,7 +210,9 @@ ALLOWED: Mapping[str, Rule] = {
     "subject": Rule("the name of a column, or empty", lambda _: True),
     "answer_kind": one_of(KINDS_OF_ANSWER),
     "validation_share": Rule("above 0 and below 1", lambda value: 0 < value < 1),
-    "notebooks": Rule("chain, or names of notebooks separated by commas", lambda value: bool(value.strip(" ,"))),
+    "notebooks": Rule(
+        "chain, or names of notebooks separated by commas", lambda value: bool(value.strip(" ,"))
+    ),
 }
 
 

@@ -160,6 +160,7 @@ class GenerationStore:
 
     def rendered(self, request_ids: Iterable[str]) -> dict[str, str]:
         """What the engine got for these stored requests (`Generation.rendered`), where it is known."""
+        self._refresh()
         wanted: dict[Path, list[str]] = {}
         for request_id in request_ids:
             if (number := self._part_of.get(request_id)) is not None:
@@ -194,7 +195,8 @@ class GenerationStore:
                 rows.append(
                     {**batch, "versions": json.dumps(batch["versions"]), "n_requests": table.num_rows}
                 )
-        frame = pd.DataFrame(rows, columns=_BATCH_COLUMNS).fillna({"dtype": ""})
+        frame = pd.DataFrame(rows, columns=_BATCH_COLUMNS)
+        frame["dtype"] = frame["dtype"].astype("string").fillna("")  # older batches have none
         whole = dict.fromkeys(_BATCH_COLUMNS[1:], "first")
         whole.update(n_requests="sum", generate_s="sum")
         return frame.groupby("batch_id", sort=False, as_index=False).agg(whole)[_BATCH_COLUMNS]

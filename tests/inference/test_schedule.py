@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
-from skillmoe_lib.inference import schedule
-from skillmoe_lib.inference import store as store_module
+from skillmoe_lib.inference import journal, schedule
 from skillmoe_lib.inference.engines.replay import ReplayEngine
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine
 from skillmoe_lib.inference.store import GenerationStore
@@ -483,7 +482,7 @@ def test_a_disk_that_is_full_for_a_moment_loses_nothing(store, monkeypatch):
 
     def reply(request):
         if len(calls) == 2:
-            monkeypatch.setattr(store_module.os, "write", full)
+            monkeypatch.setattr(journal.os, "write", full)
         calls.append(request)
         return echo(request)
 
