@@ -86,7 +86,7 @@ def test_a_wheel_finds_the_data_that_it_carries(site: Path, tmp_path: Path) -> N
 def test_a_wheel_carries_what_the_checkout_has_and_nothing_generated(site: Path) -> None:
     carried = site / "skillmoe_lib" / "_project"
     assert {path.name for path in (carried / "data").iterdir()} == {
-        "benchmarks", "examples", "pocket", "pools", "published", "quick_start"
+        "benchmarks", "examples", "classroom", "pocket", "pools", "prices", "published", "quick_start"
     }  # fmt: skip
     for folder in (*(f"data/{path.name}" for path in (carried / "data").iterdir()), "notebooks"):
         here = {path.name for path in (ROOT / folder).iterdir() if path.name != ".ipynb_checkpoints"}

@@ -229,7 +229,7 @@ def _charged(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     share = (rows["output_tokens"] / output).where(output > 0, 1 / n)
     rows["steps"], rows["n_requests"] = share * batch.transform("max"), 1.0
     each = rows["weights"].map(lambda name: name if isinstance(name, str) else None)
-    parts = [rows[column] * each.map(table[rate]) for rate, column in RATES.items()]
+    parts = [rows[column] * each.map(table[rate]).astype(float) for rate, column in RATES.items()]
     rows["device_s"] = sum(parts[1:], parts[0]).where(first, 0.0)
     too_long = rows["request_id"].isin(_overflowed(store)) & rows["load"].isna()
     rows.loc[too_long, "device_s"] = 0.0
