@@ -71,10 +71,12 @@ def train(
     """Train in place until `budget_tokens` tokens (prompt and reply) have been seen."""
     import torch
 
+    from skillmoe_lib.pocket.muon import Muon
+
     torch.manual_seed(seed)
     hidden = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
     others = [weight for weight in model.parameters() if all(weight is not h for h in hidden)]
-    muon = torch.optim.Muon(hidden, lr=rate, weight_decay=0.01)
+    muon = Muon(hidden, lr=rate)
     adam = torch.optim.AdamW(others, lr=rate / 4, betas=(0.9, 0.98), weight_decay=0.0)
     model.train()
     seen, started, rows, losses = 0, time.process_time(), [], []

@@ -181,6 +181,7 @@ def keyword_variance(
     fixed: dict[str, list[float]] = {name: [] for name in whole}
     draws = [generator("keyword variance", seed, i) for i in range(n_draws)]
     embed = _remembered()
+    embed(sorted({word for own in passes.values() for words in own for word in words}))
     for draw in draws:
         drawn = outcomes.of(
             _rerouted(questions, passes, scores, router, draw, seed, min_votes, max_chars, embed)
@@ -261,6 +262,13 @@ class _Shares(NamedTuple):
     reused: float
 
 
+class _Solution(NamedTuple):
+    """What one sample of an expert answered, and its chain of thought."""
+
+    answer: str | None
+    chain: str
+
+
 class _Outcomes:
     """Right or wrong for any recruits of a question, from stored texts alone; each computed once."""
 
@@ -269,6 +277,8 @@ class _Outcomes:
         self.aggregator = session.pool.experts[choice.aggregator]
         self.answered: dict[str, Generation] = {}
         self.known: dict[tuple[str, tuple[str, ...]], tuple[bool, bool]] = {}
+        self.solutions: dict[tuple[str, str, int], _Solution | None] = {}
+        self.graded: dict[tuple[str, str | None], bool] = {}
         self.n_asked = self.n_stand_ins = self.n_slots = self.n_reused = 0
 
     def of(self, routes: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
@@ -288,33 +298,46 @@ class _Outcomes:
         return _Shares(self.n_stand_ins / max(self.n_asked, 1), self.n_reused / max(self.n_slots, 1))
 
     def _outcome(self, question: Question, recruits: tuple[str, ...]) -> tuple[bool, bool]:
-        experts = [self.session.pool.experts[name] for name in recruits]
         earlier: Counter[str] = Counter()
-        generations: list[Generation] = []
+        solutions: list[_Solution] = []
         whole = True
-        for expert in experts:
-            at = earlier[expert.name]
-            earlier[expert.name] += 1
-            generation = self._stored(prompts.solve(question, expert, seed=self.seed, sample=at).id)
+        for name in recruits:
+            solution = self._solution(question, name, earlier[name])
             self.n_slots += 1
-            if generation is None and at:
+            if solution is None and earlier[name]:
                 self.n_reused, whole = self.n_reused + 1, False
-                generation = self._stored(prompts.solve(question, expert, seed=self.seed).id)
-            if generation is None:
+                solution = self._solution(question, name, 0)
+            if solution is None:
                 raise SkillmoeError(
-                    f"no answer of {expert.name!r} to {question.question_id!r} with seed {self.seed} is "
+                    f"no answer of {name!r} to {question.question_id!r} with seed {self.seed} is "
                     "stored: run the notebook 06_methods first, where every expert answers once"
                 )
-            generations.append(generation)
-        ballots = [read_answer(question, e, g) for e, g in zip(experts, generations, strict=True)]
-        right = answers.grade(question, vote(question, ballots))
+            earlier[name] += 1
+            solutions.append(solution)
+        right = self._grade(question, vote(question, [solution.answer for solution in solutions]))
         self.n_asked += 1
-        chains = [visible_text(e, g) for e, g in zip(experts, generations, strict=True)]
+        chains = [solution.chain for solution in solutions]
         final = self._stored(prompts.aggregate(question, self.aggregator, chains, seed=self.seed).id)
         if final is None or not whole:
             self.n_stand_ins += 1
             return right, right
-        return right, answers.grade(question, read_answer(question, self.aggregator, final))
+        return right, self._grade(question, read_answer(question, self.aggregator, final))
+
+    def _solution(self, question: Question, expert: str, sample: int) -> "_Solution | None":
+        key = (question.question_id, expert, sample)
+        if key not in self.solutions:
+            asked = self.session.pool.experts[expert]
+            found = self._stored(prompts.solve(question, asked, seed=self.seed, sample=sample).id)
+            self.solutions[key] = found and _Solution(
+                read_answer(question, asked, found), visible_text(asked, found)
+            )
+        return self.solutions[key]
+
+    def _grade(self, question: Question, answer: str | None) -> bool:
+        key = (question.question_id, answer)
+        if key not in self.graded:
+            self.graded[key] = answers.grade(question, answer)
+        return self.graded[key]
 
     def _stored(self, request_id: str) -> Generation | None:
         if not self.answered:
