@@ -7,7 +7,6 @@ shape together. Defaults and scaling of the rate are torch's.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
@@ -21,7 +20,7 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     The quintic iteration of Jordan et al., `STEPS` times; singular values end between about .7 and 1.2.
     """
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
+    x: torch.Tensor = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(STEPS):
         gram = x @ x.mT
@@ -46,7 +45,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, _: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """One step of every weight that has a gradient."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)

@@ -90,7 +90,7 @@ def train(
         for optimizer, pace in ((muon, now), (adam, now / 4)):
             for group in optimizer.param_groups:
                 group["lr"] = pace
-            optimizer.step()  # type: ignore[no-untyped-call]
+            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         seen += sum(len(prompt) + len(reply) for prompt, reply in batch)
         losses.append(float(loss.detach()))

@@ -265,7 +265,7 @@ class _Shares(NamedTuple):
 class _Solution(NamedTuple):
     """What one sample of an expert answered, and its chain of thought."""
 
-    answer: str | None
+    answer: answers.Answer
     chain: str
 
 
@@ -328,13 +328,13 @@ class _Outcomes:
         if key not in self.solutions:
             asked = self.session.pool.experts[expert]
             found = self._stored(prompts.solve(question, asked, seed=self.seed, sample=sample).id)
-            self.solutions[key] = found and _Solution(
-                read_answer(question, asked, found), visible_text(asked, found)
+            self.solutions[key] = (
+                _Solution(read_answer(question, asked, found), visible_text(asked, found)) if found else None
             )
         return self.solutions[key]
 
-    def _grade(self, question: Question, answer: str | None) -> bool:
-        key = (question.question_id, answer)
+    def _grade(self, question: Question, answer: answers.Answer) -> bool:
+        key = (question.question_id, answer.value)
         if key not in self.graded:
             self.graded[key] = answers.grade(question, answer)
         return self.graded[key]
