@@ -335,7 +335,7 @@ def _rows(
     names = best.sort_values(ascending=False, kind="stable").index
     kinds = {kind: [m for m in names if _group(m, groups) == kind] for kind in _kinds(groups)}
     lines = [line for kind, members in kinds.items() if members for line in [kind] * bool(groups) + members]
-    axis.set_yticks(range(len(lines)), [labels.get(line, line) for line in lines], fontsize=size)
+    axis.set_yticks(range(len(lines)), [_folded(labels.get(line, line)) for line in lines], fontsize=size)
     axis.set_ylim(len(lines) - 0.4, -0.6)
     for line, text in zip(lines, axis.get_yticklabels(), strict=True):
         text.set_fontweight("bold" if groups and line in kinds else "normal")
@@ -352,7 +352,8 @@ def _intervals(
     """Dots with intervals, the column `says` beside them; hollow if the column `hollow` is true."""
     best = frame.groupby("method")[value].mean()
     line, size = (0.17, 6.0) if column else (0.23, 8.5)
-    height = line * (len(best) + len(_kinds(groups))) + 0.4
+    tallest = max(_folded(name).count("\n") + 1 for name in labels_of(frame).values())
+    height = line * tallest * (len(best) + len(_kinds(groups))) + 0.4
     chart, panels = _panels(frame, (3.5, height), caption, column=column)
     for [axis], part in panels:
         at = _rows(axis, best, labels_of(frame), groups, size)
@@ -365,6 +366,11 @@ def _intervals(
             axis.text(1.02, y, says, transform=axis.get_yaxis_transform(), va="center", fontsize=size - 0.5)
         axis.set(xlabel=label)
     return chart
+
+
+def _folded(name: str) -> str:
+    """A long name in several lines, so that it leaves room for what it names."""
+    return textwrap.fill(name, 36)
 
 
 def _with_zero(chart: Chart) -> Chart:

@@ -100,6 +100,19 @@ def test_accuracy_bars_draws_percent_in_order_with_bounds_apart():
     assert axis.get_ylim()[0] > axis.get_ylim()[1]
 
 
+def test_long_names_are_folded_and_nothing_overlaps():
+    longest = "Majority vote of the recruited, test questions, keywords and validation questions"
+    chart = figures.accuracy_bars(accuracy_table(label=[longest, "b", "c", longest + " again", "d"]))
+    canvas = FigureCanvasAgg(chart)
+    canvas.draw()
+    axis, drawn = chart.axes[0], canvas.get_renderer()
+    boxes = [label.get_window_extent(drawn) for label in axis.get_yticklabels()]
+    assert min(box.x0 for box in boxes) >= 0
+    assert all(not one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))
+    caption = chart._supxlabel.get_window_extent(drawn)
+    assert axis.xaxis.label.get_window_extent(drawn).y0 >= caption.y1
+
+
 def test_accuracy_bars_shows_what_was_not_run():
     gone = [None, 0.75, 0.6, 0.9, 0.2]
     frame = accuracy_table(accuracy=pd.array(gone, "Float64"), n_questions=[0, 40, 40, 39, 40])
