@@ -1,5 +1,6 @@
 """Contents of figures, not pixels: positions, texts, and no change of global state."""
 
+import itertools
 import sys
 
 import matplotlib as mpl
@@ -108,7 +109,7 @@ def test_long_names_are_folded_and_nothing_overlaps():
     axis, drawn = chart.axes[0], canvas.get_renderer()
     boxes = [label.get_window_extent(drawn) for label in axis.get_yticklabels()]
     assert min(box.x0 for box in boxes) >= 0
-    assert all(not one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))
+    assert all(not one.overlaps(other) for one, other in itertools.pairwise(boxes))
     caption = chart._supxlabel.get_window_extent(drawn)
     assert axis.xaxis.label.get_window_extent(drawn).y0 >= caption.y1
 
