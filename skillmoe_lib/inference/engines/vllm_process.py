@@ -80,6 +80,7 @@ def _generate(
             temperature=job["temperature"],
             top_p=job["top_p"],
             max_tokens=job["max_tokens"],
+            min_tokens=job.get("min_tokens", 0),
             stop=job["stop"] or None,
             seed=job["seed"],
         )
