@@ -30,7 +30,7 @@ ifeq ($(filter $(ENGINE),cpu gpu),)
 $(error ENGINE must be cpu or gpu, not "$(ENGINE)")
 endif
 
-.PHONY: run test test-browser setup check lab pocket assignments clean
+.PHONY: run test test-browser setup check lab pocket assignments bench clean
 .DEFAULT_GOAL := run
 
 run: setup
@@ -57,6 +57,11 @@ pocket: setup
 
 assignments: setup
 	@$(BIN)/python -m skillmoe_lib assignments build
+
+# Ratios of things measured side by side, on the device that is here; FLAGS go to the first.
+bench: setup
+	@$(BIN)/python benchmarks/throughput.py $(FLAGS)
+	@$(BIN)/python benchmarks/scale.py
 
 setup: $(READY)
 
