@@ -10,12 +10,14 @@ import json
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 #: What the tests plant as HF_TOKEN, and look for where it must not be.
@@ -32,8 +34,9 @@ def commit(name: str) -> str:
 class Repository:
     """One model or data set at one commit.
 
-    `fault`: missing (also for whom may not see it), no_licence (gated, and this token's owner has not
-    accepted its terms), limited (429), broken (500), slow (no answer before the test ends).
+    `fault`: missing (also for whom may not see it), locked (403 for everything), no_licence (gated, and this
+    token's owner has not accepted its terms), limited (429), broken (500), no files (500 for these only), slow
+    (no answer before the test ends).
     """
 
     name: str
@@ -86,7 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
         query = parse_qs(urlsplit(self.path).query)
         self._send(*self.server.hub.answer(path, token, query, given, self.headers.get("Content-Type", "")))
 
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str], break_at: int | None = None) -> None:
+    def _send(
+        self, status: int, body: bytes, headers: Mapping[str, str], break_at: int | None = None
+    ) -> None:
         part = self.headers.get("Range")
         if part and status == 200:
             first, _, last = part.removeprefix("bytes=").partition("-")
@@ -132,8 +137,8 @@ class Hub:
     """What there is on the hub, and all that it was asked.
 
     `breaks` maps a file's name to the byte at which its next downloads break off, one number for each;
-    `reset` says whether the connection is then reset rather than closed. `spoilt` are files whose bytes are not
-    those that their hash promises.
+    `reset` says whether the connection is then reset rather than closed. `spoilt` are files whose bytes are
+    not those that their hash promises.
     """
 
     def __init__(self) -> None:
@@ -156,16 +161,16 @@ class Hub:
 
     # -- answers: status, body, headers ------------------------------------------------------------
 
-    def answer(
-        self, path: str, token: str, query: Mapping[str, list[str]], given: bytes, form: str
-    ) -> tuple:
+    def answer(self, path: str, token: str, query: Mapping[str, list[str]], given: bytes, form: str) -> tuple:
         """What the hub says."""
         kind, name, action, revision, rest = _parsed(path)
         found = self.repositories.get((kind, name))
         if found and found.fault == "slow":
             self.released.wait(20)
-        if found and found.fault in ("limited", "broken"):
-            return {"limited": 429, "broken": 500}[found.fault], b"{}", {}
+        if found and found.fault == "locked":
+            return 403, b"{}", {"X-Error-Code": "GatedRepo"}
+        if found and (status := {"limited": 429, "broken": 500}.get(found.fault)):
+            return status, b"{}", {}
         if found is None or found.fault == "missing":
             return 404 if token else 401, b"{}", {"X-Error-Code": "RepoNotFound"}
         sha = {"": found.sha, "main": found.sha, found.sha: found.sha, **found.branches}.get(revision)
@@ -176,7 +181,9 @@ class Hub:
         if action == "info":
             return 200, json.dumps(_info(found, sha)).encode(), {"Content-Type": "application/json"}
         if action == "tree":
-            entries = list(_tree(found, rest, recursive=query.get("recursive", ["false"])[0].lower() == "true"))
+            entries = list(
+                _tree(found, rest, recursive=query.get("recursive", ["false"])[0].lower() == "true")
+            )
             if not entries and rest:
                 return 404, b"{}", {"X-Error-Code": "EntryNotFound"}
             return 200, json.dumps(entries).encode(), {"Content-Type": "application/json"}
@@ -186,6 +193,8 @@ class Hub:
             return 200, json.dumps(entries).encode(), {"Content-Type": "application/json"}
         if action != "resolve":
             return 404, b"{}", {}
+        if found.fault == "no files":
+            return 500, b"{}", {}
         if found.fault == "no_licence" and token:
             return 403, b"{}", {"X-Error-Code": "GatedRepo"}
         if (found.gated or found.fault == "no_licence") and token != TOKEN:
@@ -260,6 +269,33 @@ def _tree(found: Repository, under: str, *, recursive: bool) -> Iterator[dict]:
 def _blob(content: bytes) -> str:
     """The hash under which git keeps a file."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@contextmanager
+def in_use(monkeypatch: Any, home: Path) -> Iterator[Hub]:
+    """A running hub that the clients in this process ask, with caches of their own under `home`.
+
+    They read HF_ENDPOINT and the like when they are imported, which another test may have done.
+    """
+    import huggingface_hub
+    import huggingface_hub.constants as constants
+
+    with running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url())
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url())
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        if "datasets" in sys.modules:
+            config = sys.modules["datasets"].config
+            monkeypatch.setattr(config, "HF_ENDPOINT", hub.url())
+            monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
+            monkeypatch.setattr(config, "HF_DATASETS_CACHE", home / "datasets")
+        huggingface_hub.close_session()
+        yield hub
+        huggingface_hub.close_session()  # kept-alive connections would hold the server's threads
 
 
 @contextmanager
