@@ -35,8 +35,8 @@ class Repository:
     """One model or data set at one commit.
 
     `fault`: missing (also for whom may not see it), locked (403 for everything), no_licence (gated, and this
-    token's owner has not accepted its terms), limited (429), broken (500), no files (500 for these only), slow
-    (no answer before the test ends).
+    token's owner has not accepted its terms), limited (429), broken (500), no files (500 for these only),
+    slow (no answer before the test ends).
     """
 
     name: str
