@@ -155,7 +155,10 @@ def _from_hub(model: str, revision: str, *, fetch: bool, n_again: int = 2) -> Mo
                 model,
                 revision=revision,
                 allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"],
-                ignore_patterns=["*/*.safetensors", "consolidated*"],  # the weights again, in their maker's form
+                ignore_patterns=[
+                    "*/*.safetensors",
+                    "consolidated*",
+                ],  # the weights again, in their maker's form
                 local_files_only=not fetch,
                 endpoint=os.environ.get("HF_ENDPOINT"),
                 token=hub.token(),
