@@ -23,19 +23,21 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = Model("org/model", "1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason='a cluster needs ray: pip install "skillmoe[ray]"')
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Two workers, however few cores there are; what they import comes from this checkout.
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=80 * 2**20,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
-    )
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.delenv("RAY_ADDRESS", raising=False)
+        # Workers inherit it: what they import comes from this checkout.
+        environment.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        ray.init(
+            num_cpus=2,  # two workers, however few cores there are
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=80 * 2**20,
+        )
     # The rules below are sent with the engine, not imported: this module is not one that workers find.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield
