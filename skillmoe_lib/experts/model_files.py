@@ -155,10 +155,7 @@ def _from_hub(model: str, revision: str, *, fetch: bool, n_again: int = 2) -> Mo
                 model,
                 revision=revision,
                 allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"],
-                ignore_patterns=[
-                    "*/*.safetensors",
-                    "consolidated*",
-                ],  # the weights again, in their maker's form
+                ignore_patterns=["*/*.safetensors", "consolidated*"],  # the same weights once more
                 local_files_only=not fetch,
                 endpoint=os.environ.get("HF_ENDPOINT"),
                 token=hub.token(),

@@ -183,6 +183,8 @@ def _read_hub(part: keys.Part, local: Path | None, commit: str, gated: bool) -> 
         # `datasets` reads None, NA and null in a CSV as missing.
         options = {"keep_default_na": False, "na_values": [""]} if hasattr(config, "keep_default_na") else {}
         data = datasets.load_dataset(**where, split=part.split, **options)
+    except SkillmoeError:
+        raise
     except Exception as error:  # the clients' transport errors share no base across their versions
         raise SkillmoeError(
             f"data set {where['path']} cannot be read: {_why_not(error, commit, gated)}"
