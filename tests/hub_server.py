@@ -275,7 +275,7 @@ def _blob(content: bytes) -> str:
 def in_use(monkeypatch: Any, home: Path) -> Iterator[Hub]:
     """A running hub that the clients in this process ask, with caches of their own under `home`.
 
-    They read HF_ENDPOINT and the like when they are imported, which another test may have done.
+    They read the like of HF_HUB_CACHE when they are imported, which another test may have done.
     """
     import huggingface_hub
     import huggingface_hub.constants as constants
@@ -284,7 +284,6 @@ def in_use(monkeypatch: Any, home: Path) -> Iterator[Hub]:
         monkeypatch.setenv("HF_ENDPOINT", hub.url())
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url())
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -121,9 +121,8 @@ def test_a_revision_that_is_gone(hub_server, tmp_path, capsys):
     add_pool(tmp_path, "experts: [{name: A, model: org/good, revision: gone}]")
     with pytest.raises(SkillmoeError, match=r"1 of 1 .* nothing was written"):
         hub.pin("toy")
-    assert (
-        capsys.readouterr().err == "org/good: its revision 'gone' is gone: give another, or leave it open\n"
-    )
+    said = "org/good: its revision 'gone' is gone: give another, or leave it open and pin it\n"
+    assert capsys.readouterr().err == said
     assert not (tmp_path / "data" / "pools" / "toy.pins.yaml").exists()
 
 
