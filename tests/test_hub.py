@@ -97,7 +97,6 @@ def test_a_commit_given_in_the_yaml_replaces_another_pin(hub_server, tmp_path):
 FAULTS = [
     ("private", "missing, private or gated (401)", "set HF_TOKEN"),
     ("locked", "gated", "accept its terms"),
-    ("absent", "not on the hub (404)", "check the name"),
     ("limited", "the hub answered 429", "try again later"),
     ("slow", "did not answer in time", "try again later"),
 ]
@@ -176,7 +175,8 @@ def test_a_config_that_is_no_json_is_said(hub_server, tmp_path, capsys):
     assert "config.json is not JSON" in capsys.readouterr().err
 
 
-def test_a_config_that_could_not_be_fetched_leaves_the_commit(hub_server, tmp_path, capsys):
+def test_a_config_that_could_not_be_fetched_leaves_the_commit(hub_server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
     hub_server.repositories["models", "org/good"].fault = "no files"
     add_pool(tmp_path)
     with pytest.raises(SkillmoeError, match=r"1 of 1 .* 1 pinned in toy\.pins\.yaml"):
