@@ -49,7 +49,9 @@ def write_pool(folder: Path, **about: str) -> Path:
     path = folder / "data" / "pools" / "mine.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     entry = {"name": "Sums", "model": "org/sums", "template": "chat", **about}
-    path.write_text(yaml.safe_dump({"name": "mine", "experts": [entry], "keyword_model": entry}))
+    sampling = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 64}
+    content = {"name": "mine", "sampling": sampling, "experts": [entry], "keyword_model": entry}
+    path.write_text(yaml.safe_dump(content))
     return path
 
 
