@@ -6,6 +6,7 @@ needs no shared folder, and what it has is never asked for again. If a worker di
 over is sent to another one. Prompts are laid out and counted here, by the model's files on this machine.
 """
 
+import importlib.metadata
 import itertools
 import math
 import os
@@ -55,8 +56,7 @@ class RayEngine:
     def check(self, model: Model) -> None:
         """Refuse before anything is sent: no cluster, no engine there, other files or code."""
         if model.load_key not in self._about:
-            import ray
-
+            ray = self._joined()
             task = self._task(_look, max_calls=1, max_retries=self.retries)
             try:
                 self._about[model.load_key] = ray.get(task.remote(self.local, model, __version__))
@@ -83,18 +83,19 @@ class RayEngine:
 
     def start(self) -> None:
         """Join the cluster."""
-        self._join()
+        self._joined()
 
     def release(self) -> None:
         """Nothing is kept: a worker ends with its task."""
 
-    def _join(self) -> None:
+    def _joined(self) -> Any:
+        """Ray itself, when it is in the cluster."""
         require("engine 'ray'", "ray", extra="ray")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
         import ray
 
         if ray.is_initialized():
-            return
+            return ray
         address = self.address or os.environ.get("RAY_ADDRESS", "")
         if address.startswith("ray://"):
             raise SkillmoeError(
@@ -108,12 +109,11 @@ class RayEngine:
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise SkillmoeError(f"no Ray cluster at {address or 'this machine'}: {reason}") from error
+        return ray
 
     def _share(self) -> tuple[dict[str, float], int]:
         """What a task holds, and how many fit into the cluster at a time."""
-        import ray
-
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        machines = [node["Resources"] for node in self._joined().nodes() if node["Alive"]]
         if gpus := any(machine.get("GPU") for machine in machines):
             share = {"GPU": self.gpus, "CPU": self.cpus or 1}
         else:
@@ -129,11 +129,8 @@ class RayEngine:
         return {"num_gpus": share["GPU"], "num_cpus": share["CPU"]}, n
 
     def _task(self, function: Any, **options: Any) -> Any:
-        self._join()
-        import ray
-
         share, _ = self._share()
-        return ray.remote(**share, **options)(function)
+        return self._joined().remote(**share, **options)(function)
 
 
 @dataclass
@@ -162,8 +159,7 @@ class _OnCluster:
 
         An engine that fails in one task ends this only when all others are done.
         """
-        import ray
-
+        ray = self.cluster._joined()
         _, n = self.cluster._share()
         task = self.cluster._task(_answer, max_calls=1, max_retries=0, num_returns="streaming")
         size = max(AT_LEAST, math.ceil(len(requests) / n))
@@ -214,10 +210,8 @@ def _look(engine: Engine, model: Model, version: str) -> Mapping[str, Any]:
             f"a worker has skillmoe {__version__}, this machine {version}: install the same everywhere"
         )
     engine.check(_here(model))
-    import ray
-
     about = engine.describe()
-    return {**about, "versions": {**about["versions"], "ray": ray.__version__}}
+    return {**about, "versions": {**about["versions"], "ray": importlib.metadata.version("ray")}}
 
 
 def _answer(engine: Engine, model: Model, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
