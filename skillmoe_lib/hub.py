@@ -1,11 +1,11 @@
-"""Pins: which commit of each hub model or data set a pool or benchmark means.
+"""Pins: which commit of each hub model or data set a pool or benchmark means; and why one cannot be had.
 
 The paper names models, not commits (arXiv 2503.05641, section 4), and a hub repository moves. `pin`
 asks the hub once and writes a lock next to the YAML, `NAME.pins.yaml`: hub id -> commit, when it was last
 changed, context length from its config, licence tag, and the date of the request. Pinned entries stay;
 only missing ones are looked up. To move a pin, delete its entry. Requests go through `huggingface_hub`
 (HF_ENDPOINT for a mirror, HF_TOKEN from the environment for gated repositories; a token stored on disk
-is not used).
+is not used). docs/hub.md says what of this has been tried.
 """
 
 import datetime
@@ -28,6 +28,8 @@ from skillmoe_lib.settings import find_beside, read_yaml
 SUFFIX = ".pins.yaml"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
+#: What to do about a gated repository.
+ACCEPT = "accept its terms on its page on the hub, then set HF_TOKEN to a token that may read it"
 
 
 class Pin(NamedTuple):
@@ -46,12 +48,16 @@ class _Wanted(NamedTuple):
     kind: Literal["model", "dataset"]
 
 
-class _Unpinned(Exception):
-    """Why one repository could not be pinned, and what to do about it."""
+class Unavailable(Exception):
+    """Why something of the hub cannot be had, and what to do about it, in one line.
 
-    def __init__(self, reason: str, remedy: str, *, hopeless: bool = False) -> None:
+    `hopeless`: the hub cannot be reached, so asking for anything else would only take time. `broke_off`: it
+    was on its way, so asking once more may do.
+    """
+
+    def __init__(self, reason: str, remedy: str, *, hopeless: bool = False, broke_off: bool = False) -> None:
         super().__init__(f"{reason}: {remedy}")
-        self.hopeless = hopeless  # the hub cannot be reached, so asking for the others would only take time
+        self.hopeless, self.broke_off = hopeless, broke_off
 
 
 def pin(name: str, *, timeout_s: float = 20.0) -> Path:
@@ -97,7 +103,7 @@ def pin(name: str, *, timeout_s: float = 20.0) -> Path:
             )
             if shortfall:
                 raise shortfall
-        except _Unpinned as problem:
+        except Unavailable as problem:
             failed += 1
             hopeless = problem if problem.hopeless else None
             print(f"{item.id}: {problem}", file=sys.stderr)
@@ -123,6 +129,21 @@ def read_pins(path: Path) -> dict[str, Pin]:
         raise SkillmoeError(
             f"{path.name}: an entry must have the keys {fields} (revision at least)"
         ) from error
+
+
+def commit_of(name: str, given: str | None, pins: Mapping[str, Pin]) -> str:
+    """The commit that a YAML means: one that it gives, or else the lock's; "" if there is neither.
+
+    A branch or tag moves: the lock holds the commit that it was when it was pinned.
+    """
+    if given and _COMMIT.fullmatch(given):
+        return given
+    return pins[name].revision if name in pins else ""
+
+
+def token() -> str | Literal[False]:
+    """What authorises requests to the hub: HF_TOKEN, never a token stored on disk."""
+    return os.environ.get("HF_TOKEN") or False
 
 
 def _find(name: str) -> Path:
@@ -190,19 +211,19 @@ def _still_open(item: _Wanted, known: Pin | None) -> _Wanted | None:
     return None
 
 
-def _look_up(item: _Wanted, timeout_s: float) -> tuple[Pin, _Unpinned | None]:
+def _look_up(item: _Wanted, timeout_s: float) -> tuple[Pin, Unavailable | None]:
     """The pin, and what is still missing from it (a gated model shows its commit, but not its config)."""
     from huggingface_hub import HfApi, errors
 
-    # token=False: never one stored on disk. HF_ENDPOINT is read here, not when the hub was imported.
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ.get("HF_TOKEN") or False)
+    # HF_ENDPOINT is read here, not when the hub was imported.
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token())
     ask = api.model_info if item.kind == "model" else api.dataset_info
     try:
         info = ask(item.id, revision=item.revision, timeout=timeout_s)
     except Exception as error:  # the client's transport errors share no base across its versions
-        raise _why(error, item) from error
+        raise why(error, item.revision) from error
     if not info.sha:
-        raise _Unpinned("the hub names no commit for it", "look at its page on the hub")
+        raise Unavailable("the hub names no commit for it", "look at its page on the hub")
     found = Pin(
         revision=info.sha,
         last_modified=info.last_modified.isoformat() if info.last_modified else None,
@@ -214,15 +235,15 @@ def _look_up(item: _Wanted, timeout_s: float) -> tuple[Pin, _Unpinned | None]:
     try:
         file = api.hf_hub_download(item.id, "config.json", revision=info.sha, etag_timeout=timeout_s)
     except errors.LocalEntryNotFoundError as error:  # what the client makes of a failed request
-        return found, _why(error.__cause__ or error, item)
+        return found, why(error, item.revision)
     except errors.EntryNotFoundError:  # no config (an adapter, or another form of weights) is an answer
         return found, None
     except Exception as error:  # as above
-        return found, _why(error, item)
+        return found, why(error, item.revision)
     try:
         return found._replace(context_tokens=_context_tokens(Path(file))), None
     except ValueError:
-        return found, _Unpinned("its config.json is not JSON", "look at its page on the hub")
+        return found, Unavailable("its config.json is not JSON", "look at its page on the hub")
 
 
 def _context_tokens(config: Path) -> int | None:
@@ -235,25 +256,54 @@ def _context_tokens(config: Path) -> int | None:
     return None
 
 
-def _why(error: BaseException, item: _Wanted) -> _Unpinned:
-    """The client's error as a reason and a remedy, in words of our own: its text may hold headers."""
+def why(error: BaseException, revision: str | None) -> Unavailable:
+    """A client's error as a reason and a remedy, in words of our own: its text may hold headers."""
     from huggingface_hub import errors
 
-    access = "accept its terms on its page on the hub, then set HF_TOKEN to a token that may read it"
+    error = cause(error) or error
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        return _Unpinned("gated", access)
+        return Unavailable("gated", ACCEPT)
     if isinstance(error, errors.RevisionNotFoundError):
-        return _Unpinned(f"its revision {item.revision!r} is gone", "give another, or leave it open")
+        return Unavailable(f"its revision {revision!r} is gone", "give another, or leave it open and pin it")
     if status == 401:
-        return _Unpinned("missing, private or gated (401)", f"check the name; if it is gated, {access}")
+        return Unavailable("missing, private or gated (401)", f"check the name; if it is gated, {ACCEPT}")
     if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
-        return _Unpinned("not on the hub (404)", "check the name; it may have been renamed or taken down")
+        return Unavailable("not on the hub (404)", "check the name; it may have been renamed or taken down")
     if status is not None:
-        return _Unpinned(f"the hub answered {status}", "try again later")
+        return Unavailable(f"the hub answered {status}", "try again later")
+    if isinstance(error, errors.HFValidationError):
+        return Unavailable("no name of the hub", "give it as org/name")
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return _Unpinned("offline mode is on", "unset HF_HUB_OFFLINE and connect to the hub", hopeless=True)
+        return Unavailable("offline mode is on", "unset HF_HUB_OFFLINE and connect to the hub", hopeless=True)
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+        return Unavailable(
+            f"its files cannot be read or written ({error.strerror})",
+            "free space, or name another folder as HF_HOME",
+        )
     if "Timeout" in type(error).__name__:
-        return _Unpinned("the hub did not answer in time", "try again later")
+        return Unavailable("the hub did not answer in time", "try again later")
+    if type(error).__name__ in ("ReadError", "RemoteProtocolError"):
+        remedy = "run it again; files that are complete are kept"
+        return Unavailable("the connection broke off", remedy, broke_off=True)
     remedy = "run this on a machine that reaches the hub, or set HF_ENDPOINT to a mirror"
-    return _Unpinned(f"the hub cannot be reached ({type(error).__name__})", remedy, hopeless=True)
+    return Unavailable(f"the hub cannot be reached ({type(error).__name__})", remedy, hopeless=True)
+
+
+def cause(error: BaseException) -> BaseException | None:
+    """The first of an error and those that led to it that comes from the hub, the network or the disk.
+
+    Clients wrap these in others of their own; None if there is no such error.
+    """
+    from huggingface_hub import errors
+
+    of_the_hub = (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled)
+    link: BaseException | None = error
+    for _ in range(20):  # chains may be circular
+        if link is None:
+            break
+        transport = type(link).__module__.startswith("http")  # httpx, httpx2
+        if isinstance(link, of_the_hub) or transport or (isinstance(link, OSError) and link.errno):
+            return link
+        link = link.__cause__ or link.__context__
+    return None

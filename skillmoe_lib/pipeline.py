@@ -48,10 +48,10 @@ def open_session(
 ) -> Session:
     """Load the pool, prompted and read by the preset's conventions, and open the engine's own store.
 
-    `replay` serves what `vllm` stored. `vllm` locates the models' files, whose digests and versions are part
-    of a request's id; `replay` takes them from the store and needs no files.
+    `replay` serves what `vllm` stored, here or on a cluster (`ray`). These locate the models' files, whose
+    digests and versions are part of a request's id; `replay` takes them from the store and needs no files.
     """
-    members = experts.load_pool(pool, locate=engine == "vllm")
+    members = experts.load_pool(pool, locate=engine in ("vllm", "ray"))
     connected = connect(engine, members.served())
     replaying = connected.name == "replay"
     folder = paths.project_file(store) if replaying else paths.project_root() / store

@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from hub_server import TOKEN, Repository
+from hub_server import in_use as hub_server_of_the_tests
 
 from skillmoe_lib import files, hub
 from skillmoe_lib.errors import SkillmoeError
@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SHA = {
     name: f"{name}".encode().hex().ljust(40, "0")[:40] for name in ("good", "other", "gated", "data", "moved")
 }
-SECRET = "hf_" + "s" * 34
 POOL = """
 name: toy
 experts:
@@ -31,99 +30,34 @@ baselines:
 """
 
 
-def repository(name, **extra):
-    return {
-        "id": f"org/{name}", "sha": SHA[name], "lastModified": "2025-01-12T02:10:26.000Z",
-        "tags": ["license:apache-2.0", "text-generation"], "siblings": [], **extra,
-    }  # fmt: skip
-
-
-class Hub(BaseHTTPRequestHandler):
-    """`/api/models/<id>`, `/api/datasets/<id>` and one file, `/<id>/resolve/<commit>/config.json`."""
-
-    def answer(self, status, body=b"{}", **headers):
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_GET(self):
-        self.server.seen.append((self.path, self.headers.get("Authorization")))
-        path, _, _ = self.path.partition("?")
-        if "/slow" in path:
-            self.server.released.wait(10)
-            return self.answer(200)
-        if path.startswith("/api/"):
-            _, _, _, _, name, *revision = path.split("/")
-            if revision and revision[-1] == "gone":
-                return self.answer(404, X_Error_Code="RevisionNotFound")
-            if name in self.server.repositories:
-                commit = {"sha": revision[-1]} if revision else {}
-                return self.answer(200, json.dumps(self.server.repositories[name] | commit).encode())
-            if name == "private":
-                return self.answer(401)
-            if name == "locked":
-                return self.answer(403, X_Error_Code="GatedRepo")
-            if name == "limited":
-                return self.answer(429)
-            return self.answer(404, X_Error_Code="RepoNotFound")
-        _, _, name, _, commit, _ = path.split("/")
-        if name == "gated" and self.headers.get("Authorization") != f"Bearer {SECRET}":
-            return self.answer(401, X_Error_Code="GatedRepo")
-        if name not in self.server.configs:
-            return self.answer(404, X_Error_Code="EntryNotFound")
-        if self.server.configs[name] is None:
-            return self.answer(500)
-        return self.answer(200, self.server.configs[name], ETag=f'"{name}-{commit}"', X_Repo_Commit=commit)
-
-    do_HEAD = do_GET
-
-    def log_message(self, *arguments):
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = False  # closing waits for every answer under way
-
-    def handle_error(self, request, client_address):
-        """A client that gave up waiting is what the test is about."""
-
-
 @pytest.fixture
 def hub_server(monkeypatch, tmp_path):
-    import huggingface_hub
-    import huggingface_hub.constants
-
-    server = Server(("127.0.0.1", 0), Hub)
-    server.seen, server.released = [], threading.Event()
-    server.repositories = {name: repository(name) for name in SHA}
-    server.configs = {name: json.dumps({"max_position_embeddings": 32768}).encode() for name in SHA}
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    huggingface_hub.close_session()
-    (tmp_path / "data" / "pools").mkdir(parents=True)
-    (tmp_path / "data" / "benchmarks").mkdir()
-    yield server
-    server.released.set()
-    server.shutdown()
-    huggingface_hub.close_session()  # kept-alive connections would hold the server's threads
-    server.server_close()
-    thread.join()
+    with hub_server_of_the_tests(monkeypatch, tmp_path / "cache") as running:
+        for name in ("good", "other", "gated", "moved"):
+            files = {"config.json": json.dumps({"max_position_embeddings": 32768}).encode()}
+            running.add(Repository(f"org/{name}", files, sha=SHA[name], gated=name == "gated"))
+        for name in ("data", "other"):
+            running.add(Repository(f"org/{name}", {}, "datasets", sha=SHA[name]))
+        for name, fault in {"locked": "locked", "limited": "limited", "slow": "slow"}.items():
+            running.add(Repository(f"org/{name}", {}, fault=fault))
+        monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
+        (tmp_path / "data" / "pools").mkdir(parents=True)
+        (tmp_path / "data" / "benchmarks").mkdir()
+        yield running
 
 
 def add_pool(tmp_path, text=POOL, name="toy"):
     path = tmp_path / "data" / "pools" / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def paths(hub_server):
+    return [seen.path for seen in hub_server.seen]
+
+
+def files_of(hub_server):
+    return hub_server.repositories["models", "org/good"].files
 
 
 def pool_of(*models):
@@ -140,14 +74,14 @@ def test_a_pool_is_pinned_once_for_each_hub_model(hub_server, tmp_path):
     got = read["org/good"]
     assert got[:4] == (SHA["good"], "2025-01-12T02:10:26+00:00", 32768, "apache-2.0")
     assert got.pinned_on == time.strftime("%Y-%m-%d", time.gmtime())
-    assert f"/org/good/resolve/{SHA['good']}/config.json" in {path for path, _ in hub_server.seen}
+    assert f"/org/good/resolve/{SHA['good']}/config.json" in paths(hub_server)
 
 
 def test_what_is_pinned_stays_and_is_not_asked_for_again(hub_server, tmp_path):
     add_pool(tmp_path)
     before = hub.pin("toy").read_bytes()
     hub_server.seen.clear()
-    hub_server.repositories["good"]["sha"] = SHA["moved"]
+    hub_server.repositories["models", "org/good"].sha = SHA["moved"]
     assert hub.pin("toy").read_bytes() == before
     assert hub_server.seen == []
 
@@ -157,15 +91,12 @@ def test_a_commit_given_in_the_yaml_replaces_another_pin(hub_server, tmp_path):
     text = POOL.replace("model: org/good", f"model: org/good, revision: {SHA['moved']}")
     lock = hub.pin(str(add_pool(tmp_path, text)))
     assert hub.read_pins(lock)["org/good"].revision == SHA["moved"]
-    assert any(
-        path.startswith(f"/api/models/org/good/revision/{SHA['moved']}") for path, _ in hub_server.seen
-    )
+    assert any(path.startswith(f"/api/models/org/good/revision/{SHA['moved']}") for path in paths(hub_server))
 
 
 FAULTS = [
     ("private", "missing, private or gated (401)", "set HF_TOKEN"),
     ("locked", "gated", "accept its terms"),
-    ("absent", "not on the hub (404)", "check the name"),
     ("limited", "the hub answered 429", "try again later"),
     ("slow", "did not answer in time", "try again later"),
 ]
@@ -189,9 +120,8 @@ def test_a_revision_that_is_gone(hub_server, tmp_path, capsys):
     add_pool(tmp_path, "experts: [{name: A, model: org/good, revision: gone}]")
     with pytest.raises(SkillmoeError, match=r"1 of 1 .* nothing was written"):
         hub.pin("toy")
-    assert (
-        capsys.readouterr().err == "org/good: its revision 'gone' is gone: give another, or leave it open\n"
-    )
+    said = "org/good: its revision 'gone' is gone: give another, or leave it open and pin it\n"
+    assert capsys.readouterr().err == said
     assert not (tmp_path / "data" / "pools" / "toy.pins.yaml").exists()
 
 
@@ -200,7 +130,7 @@ def test_a_gated_model_keeps_its_commit_and_gets_its_context_with_a_token(
 ):
     import huggingface_hub.constants
 
-    (tmp_path / "token").write_text(SECRET)  # one that lies on disk is not used
+    (tmp_path / "token").write_text(TOKEN)  # one that lies on disk is not used
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     add_pool(tmp_path, pool_of("gated"))
     with pytest.raises(SkillmoeError):
@@ -208,14 +138,14 @@ def test_a_gated_model_keeps_its_commit_and_gets_its_context_with_a_token(
     lock = tmp_path / "data" / "pools" / "toy.pins.yaml"
     assert hub.read_pins(lock)["org/gated"][:3:2] == (SHA["gated"], None)
     assert "org/gated: gated: accept its terms" in capsys.readouterr().err
-    assert {token for _, token in hub_server.seen} == {None}
+    assert {seen.token for seen in hub_server.seen} == {None}
 
-    monkeypatch.setenv("HF_TOKEN", SECRET)
-    hub_server.repositories["gated"]["sha"] = SHA["moved"]
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub_server.repositories["models", "org/gated"].sha = SHA["moved"]
     hub.pin("toy")
     assert hub.read_pins(lock)["org/gated"][:3:2] == (SHA["gated"], 32768)  # the rest of the same pin
     printed = capsys.readouterr()
-    assert SECRET not in printed.out + printed.err + lock.read_text(encoding="utf-8")
+    assert TOKEN not in printed.out + printed.err + lock.read_text(encoding="utf-8")
 
 
 CONFIGS = [
@@ -230,28 +160,30 @@ CONFIGS = [
 @pytest.mark.parametrize(("config", "context_tokens"), CONFIGS)
 def test_context_length_is_read_or_null_never_guessed(hub_server, tmp_path, config, context_tokens):
     if config is None:
-        del hub_server.configs["good"]
+        del files_of(hub_server)["config.json"]
     else:
-        hub_server.configs["good"] = config
+        files_of(hub_server)["config.json"] = config
     add_pool(tmp_path)
     assert hub.read_pins(hub.pin("toy"))["org/good"].context_tokens == context_tokens
 
 
 def test_a_config_that_is_no_json_is_said(hub_server, tmp_path, capsys):
-    hub_server.configs["good"] = b"<html>sign in</html>"
+    files_of(hub_server)["config.json"] = b"<html>sign in</html>"
     add_pool(tmp_path)
     with pytest.raises(SkillmoeError, match="1 of 1"):
         hub.pin("toy")
     assert "config.json is not JSON" in capsys.readouterr().err
 
 
-def test_a_config_that_could_not_be_fetched_leaves_the_commit(hub_server, tmp_path, capsys):
-    hub_server.configs["good"] = None
+def test_a_config_that_could_not_be_fetched_leaves_the_commit(hub_server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    hub_server.repositories["models", "org/good"].fault = "no files"
     add_pool(tmp_path)
     with pytest.raises(SkillmoeError, match=r"1 of 1 .* 1 pinned in toy\.pins\.yaml"):
         hub.pin("toy")
     assert capsys.readouterr().err == "org/good: the hub answered 500: try again later\n"
-    hub_server.configs["good"] = b'{"max_position_embeddings": 4096}'
+    hub_server.repositories["models", "org/good"].fault = ""
+    files_of(hub_server)["config.json"] = b'{"max_position_embeddings": 4096}'
     assert hub.read_pins(hub.pin("toy"))["org/good"].context_tokens == 4096
 
 
@@ -264,7 +196,7 @@ def test_a_benchmark_pins_its_data_sets(hub_server, tmp_path):
         "org/other": SHA["other"],
     }
     assert read["org/data"].context_tokens is None
-    assert all(path.startswith("/api/datasets/") for path, _ in hub_server.seen)
+    assert all(path.startswith("/api/datasets/") for path in paths(hub_server))
 
 
 def test_an_unreachable_hub_is_asked_once(hub_server, tmp_path, capsys, monkeypatch):

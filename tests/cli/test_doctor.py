@@ -15,7 +15,7 @@ sampling: {max_tokens: 8}
 keyword_model: {model: "package:no-such-model-package"}
 experts:
   - {name: a, model: "folder:models/a"}
-  - {name: b, model: org/absent, revision: abc}
+  - {name: b, model: org/absent, revision: abcdef0}
 """
 
 

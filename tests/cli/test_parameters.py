@@ -40,7 +40,7 @@ CHAIN = [
         "formula=publishd",
         "'formula' of 05_recruit must be preset, published, released or fixed, got 'publishd'",
     ),
-    ("engine=vlm", "'engine' of 01_questions must be vllm, openai, replay or scripted, got 'vlm'"),
+    ("engine=vlm", "'engine' of 01_questions must be vllm, ray, openai, replay or scripted, got 'vlm'"),
     ("k=0", "'k' of 05_recruit must be 1 to 64, got 0"),
     ("k=1000000", "'k' of 05_recruit must be 1 to 64, got 1000000"),
     ("limit=-1", "'limit' of 01_questions must be 0 to 10,000,000, got -1"),

@@ -353,7 +353,7 @@ def test_a_real_package_unpacked_before_is_complete():
 
 def test_a_hub_model_needs_a_revision():
     with pytest.raises(
-        SkillmoeError, match="'org/model' has no revision: run `python -m skillmoe_lib pin POOL`"
+        SkillmoeError, match="'org/model' is not pinned to a commit: run `python -m skillmoe_lib pin POOL`"
     ):
         model_files.locate("org/model")
 

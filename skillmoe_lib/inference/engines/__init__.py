@@ -7,23 +7,26 @@ from skillmoe_lib.experts.servers import Server
 from skillmoe_lib.generation import Engine
 
 #: What `connect` knows.
-ENGINES = ("vllm", "openai", "replay", "scripted")
+ENGINES = ("vllm", "ray", "openai", "replay", "scripted")
 
 
 def connect(name: str, servers: Mapping[str, Server] | None = None) -> Engine:
     """The engine of that name.
 
-    `vllm` generates on this machine, and asks the pool's `servers` for experts that name one; `openai` asks
-    servers only; `replay` generates nothing: it serves analyses of what the store has, on machines without an
-    engine; `scripted` writes texts of the right form without meaning, to try things out.
+    `vllm` generates on this machine, and asks the pool's `servers` for experts that name one; `ray` does the
+    same on a cluster (RAY_ADDRESS names it), into the same store; `openai` asks servers only; `replay`
+    generates nothing: it serves analyses of what the store has, on machines without an engine; `scripted`
+    writes texts of the right form without meaning, to try things out.
     """
     match name:
-        case "vllm":
+        case "vllm" | "ray":
             from skillmoe_lib.inference.engines.openai_server import OpenAIEngine
+            from skillmoe_lib.inference.engines.ray_cluster import RayEngine
             from skillmoe_lib.inference.engines.vllm import VLLMEngine
             from skillmoe_lib.inference.engines.with_servers import WithServers
 
-            return WithServers(VLLMEngine(), OpenAIEngine(servers)) if servers else VLLMEngine()
+            local: Engine = VLLMEngine() if name == "vllm" else RayEngine(VLLMEngine())
+            return WithServers(local, OpenAIEngine(servers)) if servers else local
         case "openai":
             from skillmoe_lib.inference.engines.openai_server import OpenAIEngine
 
