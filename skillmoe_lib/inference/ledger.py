@@ -64,6 +64,15 @@ def rates(store: GenerationStore) -> pd.DataFrame:
     return _rates(_stored(store), store)
 
 
+def work(store: GenerationStore) -> pd.DataFrame:
+    """One row per load, by `batch_id` in the order run: weights, seconds, and what `RATES` are multiplied with.
+
+    Columns: those of the Batches table (`n_requests` as `n_written`), weights, computed_tokens,
+    output_tokens, n_requests, steps, device_s, load_device_s, was_swap.
+    """
+    return _batches(_stored(store), store)
+
+
 def _stored(store: GenerationStore) -> pd.DataFrame:
     """Every generation's tokens, weights, load and batch, indexed by request_id; no texts."""
     frame = store.generations(_STORED).set_index("request_id")
