@@ -327,7 +327,7 @@ def ran(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     say that each took; a request's seconds are divided equally among the methods and seeds that used it. So
     nothing counts twice: together with `not_used` the sum is the seconds of the batches.
     """
-    seconds = _request_seconds(store)
+    seconds = request_seconds(store)
     once = used.drop_duplicates(["method", "seed", "request_id"])
     once = once.assign(ran_device_s=once["request_id"].map(seconds).fillna(0.0))
     once["ran_device_s"] /= once.groupby("request_id")["method"].transform("size")
@@ -342,8 +342,8 @@ def not_used(used: pd.DataFrame, store: GenerationStore) -> float:
     return max(0.0, total - float(ran(used, store)["ran_device_s"].sum()))
 
 
-def _request_seconds(store: GenerationStore) -> pd.Series:
-    """Every stored request's share of the seconds that its batch really took."""
+def request_seconds(store: GenerationStore) -> pd.Series:
+    """Every stored request's share of the device seconds that its batch really took, by request_id."""
     stored = _stored(store)
     table = _rates(stored, store)
     batches = store.batches().set_index("batch_id")
