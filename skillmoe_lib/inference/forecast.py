@@ -1,7 +1,7 @@
 """What requests that were only rehearsed would take: seconds, memory, disk and money (docs/cost.md).
 
-Seconds come from the ledger of earlier runs (`ledger.rates`). A model without batches of its own takes those of
-the model nearest to it in size, scaled by size; where nothing was run at all, the guesses below, which are
+Seconds come from the ledger of earlier runs (`ledger.rates`). A model without batches of its own takes the
+rates of the model nearest to it in size, scaled; where nothing was run at all, the guesses below, which are
 named as such in every table (`basis`).
 """
 
@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,8 @@ from skillmoe_lib.generation import Model
 from skillmoe_lib.inference import ledger, prices
 from skillmoe_lib.inference.store import GenerationStore
 
-#: Guesses: seconds for a billion parameters (each rate and a load), and what a load takes besides. CPU: two cores,
-#: SmolLM2-135M and a 6M-parameter Llama; GPU: one H100, 1.1B and 7.4B (docs/decisions/0002-vllm.md).
+#: Guesses: seconds for a billion parameters (each rate and a load), and what a load takes besides. CPU: two
+#: cores, SmolLM2-135M and a 6M-parameter Llama; GPU: one H100, 1.1B and 7.4B (docs/decisions/0002-vllm.md).
 GUESSES: Mapping[str, Mapping[str, float]] = {
     "cpu": {
         "prefill_token_s": 3e-3,
@@ -60,8 +60,9 @@ _COLUMNS = [
 
 
 class Calibration(NamedTuple):
-    """What earlier runs say: `rates` by weights; seconds of a swap; how far off a batch's seconds are (factors
-    at the tenth and the ninetieth of a hundred batches); and the peak of memory by weights, where recorded."""
+    """What earlier runs say: `rates` by weights; seconds of a swap; how far off a batch's seconds are (as
+    factors: a tenth of the batches lie below the one, a tenth above the other); and the peak of memory by
+    weights, where recorded."""
 
     rates: pd.DataFrame
     swap_s: float
@@ -107,9 +108,9 @@ def requests(
 
     Returns
     -------
-    Columns: request_id, stage, expert, weights, batch_id, prompt_tokens, output_tokens, cached_tokens, max_tokens,
-    max_model_len, swapped, generate_s, load_s (device seconds), low_s, high_s (of both), basis ("own", "scaled" or "guess"), money and
-    currency (null if free or of unknown price).
+    Columns: request_id, stage, expert, weights, batch_id, prompt_tokens, output_tokens, cached_tokens,
+    max_tokens, max_model_len, swapped, generate_s, load_s (device seconds), low_s, high_s (of both), basis
+    ("own", "scaled" or "guess"), money and currency (null if free or of unknown price).
     """
     return pd.concat([_of_store(store, seen, known, models) for store in stores], ignore_index=True)
 
@@ -153,7 +154,7 @@ def _of_store(
 
 
 def _money(rows: pd.DataFrame, models: Mapping[str, Model]) -> pd.DataFrame:
-    """Money of requests to served models, with the currency; null for local ones and where no price is known."""
+    """Money of requests to served models, and its currency; null for local ones and without a known price."""
     money, currency = pd.Series(math.nan, rows.index), pd.Series(None, rows.index, dtype=object)
     for weights, part in rows.groupby("weights"):
         model = models.get(str(weights))
@@ -225,8 +226,9 @@ def device_of(model: Model | None) -> str:
 def memory_of(weights: str, model: Model | None, known: Calibration) -> float:
     """The most memory that a load of a model takes, in bytes; 0 on a server.
 
-    The recorded peak of the model itself; else the largest recorded one, with the difference of the weights; else
-    the guess for a process, 1.2 times the weights, and the key-value cache that an engine on a CPU sets aside.
+    The recorded peak of the model itself; else the largest recorded one, with the difference of the weights;
+    else the guess for a process, 1.2 times the weights, and the key-value cache that an engine on a CPU sets
+    aside.
     """
     if device_of(model) == "server":
         return 0.0

@@ -65,7 +65,7 @@ def rates(store: GenerationStore) -> pd.DataFrame:
 
 
 def work(store: GenerationStore) -> pd.DataFrame:
-    """One row per load, by `batch_id` in the order run: weights, seconds, and what `RATES` are multiplied with.
+    """One row per load, by `batch_id` in the order run: its seconds, and what `RATES` are multiplied with.
 
     Columns: those of the Batches table (`n_requests` as `n_written`), weights, computed_tokens,
     output_tokens, n_requests, steps, device_s, load_device_s, was_swap.

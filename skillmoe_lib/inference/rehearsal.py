@@ -122,7 +122,7 @@ class StandIn:
         """A text for each request."""
         if isinstance(self.engine, ScriptedEngine):
             self.answered["rule"] += len(requests)
-            yield from self.engine.generate(requests)
+            yield from ScriptedEngine(self.engine.reply).generate(requests)
             return
         found = self._texts.find(requests, self.answered)
         lengths = self.prompt_tokens(requests)

@@ -82,8 +82,8 @@ class Batch:
     `generate_s` is the wall time of the requests appended with it; `load_s` that of the whole load;
     `devices` the number of GPUs (or 1 for a CPU) held during it; `swapped` says whether the weights went
     into a process that already held a model (null: not recorded). `dtype` is the number format of the weights
-    in memory and `layout` what laid the prompts out (`Engine.layout`); "" if not recorded. `peak_bytes` is the most
-    memory that the engine's process had held by then; 0 if not recorded.
+    in memory and `layout` what laid the prompts out (`Engine.layout`); "" if not recorded.
+    `peak_bytes` is the most memory that the engine's process had held by then; 0 if not recorded.
     """
 
     batch_id: str

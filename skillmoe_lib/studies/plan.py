@@ -1,8 +1,8 @@
 """Plan before you run: what the chain would ask, load, take and cost, without loading a model.
 
-The steps of the chain are rehearsed (`inference.rehearsal`): scheduler, programs and prompts are the real ones,
-over a store that is thrown away. What is stored already is not asked again. `compared` sets a plan beside what
-the run then took.
+The steps of the chain are rehearsed (`inference.rehearsal`): scheduler, programs and prompts are the real
+ones, over a store that is thrown away. What is stored already is not asked again. `compared` sets a plan
+beside what the run then took.
 """
 
 import itertools
@@ -11,8 +11,10 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from skillmoe_lib import experts, paths, pipeline, questions
+from skillmoe_lib import experts, paths, pipeline, progress, questions
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation.report_folder import ReportFolder, store_of
 from skillmoe_lib.experts import model_files
@@ -72,9 +74,9 @@ class Settings:
 class Plan:
     """What a run would take.
 
-    `requests` has a row for each request (`forecast.requests`, and `step`, the notebook); `obstacles` what will
-    not fit (what, who, needs, has, setting); `notes` what the figures rest on; `cpu_s` the processor seconds
-    that the plan itself took.
+    `requests` has a row for each request (`forecast.requests`, and `step`, the notebook); `obstacles` what
+    will not fit (what, who, needs, has, setting); `notes` what the figures rest on; `cpu_s` the processor
+    seconds that the plan itself took.
     """
 
     requests: pd.DataFrame
@@ -132,7 +134,8 @@ def chain(settings: Settings, steps: Sequence[str] = STEPS, *, fresh: bool = Fal
     """Rehearse these notebooks of the chain and forecast what they would take.
 
     Those before them are rehearsed too, but not counted. With `fresh` everything is asked, as if nothing were
-    stored; the ledger is read all the same. Nothing is written to the store, and no model is loaded or fetched.
+    stored; the ledger is read all the same. Nothing is written to the store, and no model is loaded or
+    fetched.
 
     Raises
     ------
@@ -153,7 +156,11 @@ def of_session(
 ) -> Plan:
     """As `chain`, for these questions (a Questions table) and a session that is open; it is not used."""
     started = time.process_time()
-    with tempfile.TemporaryDirectory(prefix="skillmoe-plan-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="skillmoe-plan-") as folder,
+        progress.silent(),
+        warnings.catch_warnings(action="ignore"),
+    ):
         past, made = GenerationStore(Path(folder) / "past"), GenerationStore(Path(folder) / "made")
         mirror(real.store.root, past.root)
         if not fresh:
@@ -411,8 +418,9 @@ def _notes(
     notes = []
     if drawn := by["question"] + by["expert"] + by["stage"]:
         notes.append(
-            f"{drawn:,} of {n:,} answers were taken from stored answers to other requests ({by['question']:,} of "
-            f"the same question, {by['expert']:,} of the same expert, {by['stage']:,} of others)"
+            f"{drawn:,} of {n:,} answers are stood in for by stored ones to other requests "
+            f"({by['question']:,} to the same question, {by['expert']:,} of the same expert, "
+            f"{by['stage']:,} of others)"
         )
     if by["assumed"]:
         notes.append(f"guess: {by['assumed']:,} answers take {0.5:.0%} of max_tokens; no such text is stored")
@@ -441,8 +449,8 @@ def _notes(
 def in_report(folder: ReportFolder, **parameters: Any) -> pd.DataFrame:
     """Plan the chain and write `plan.csv` into its report; shows it.
 
-    `parameters` are those that the notebook has; the others are what `skillmoe run` was given. If nothing lacks,
-    an earlier plan is kept, which is what the run followed.
+    `parameters` are those that the notebook has; the others are what `skillmoe run` was given. If nothing
+    lacks, an earlier plan is kept, which is what the run followed.
     """
     names = {field.name for field in fields(Settings)}
     given = json.loads(os.environ.get("SKILLMOE_GIVEN", "{}"))
@@ -453,7 +461,7 @@ def in_report(folder: ReportFolder, **parameters: Any) -> pd.DataFrame:
     table = plan.by_expert()
     print("\n".join([*plan.notes, *told(plan.obstacles)]))
     if len(plan.requests):
-        folder.write(table.assign(made_at=time.time()), "plan")
+        folder.write(table.assign(made_at=datetime.now(UTC).isoformat(timespec="seconds")), "plan")
     return table
 
 
@@ -468,13 +476,13 @@ def told(obstacles: pd.DataFrame) -> list[str]:
 def compared(folder: ReportFolder) -> pd.DataFrame:
     """Write `predicted.csv`: the report's plan beside what its run really took since the plan was made.
 
-    Columns: expert, then predicted and actual of each of requests, output_tokens, seconds and memory_gb (null if
-    not recorded), and ratio (predicted to actual seconds). Without a plan, an empty frame.
+    Columns: expert, then predicted and actual of each of requests, output_tokens, seconds and memory_gb (null
+    if not recorded), and ratio (predicted to actual seconds). Without a plan, an empty frame.
     """
     if not (folder.path / "tables" / "plan.csv").is_file():
         return pd.DataFrame(columns=["expert"])
     planned = folder.read("plan").set_index("expert")
-    took = _took(store_of(folder.path), float(planned["made_at"].iloc[0]))
+    took = _took(store_of(folder.path), str(planned["made_at"].iloc[0]))
     table = pd.DataFrame(index=planned.index)
     for name in ("requests", "output_tokens", "seconds", "memory_gb"):
         table[f"{name}_predicted"] = planned[name]
@@ -483,13 +491,14 @@ def compared(folder: ReportFolder) -> pd.DataFrame:
     return folder.write(table.reset_index(), "predicted")
 
 
-def _took(root: Path, since: float) -> pd.DataFrame:
-    """What experts really took in all batches of a store since then: requests, output_tokens, seconds, memory_gb."""
+def _took(root: Path, since: str) -> pd.DataFrame:
+    """What experts really took in the batches of a store since then: requests, output_tokens, seconds,
+    memory_gb."""
     frames = []
     for store in _stores(root):
         batches = store.batches().set_index("batch_id")
         started = pd.to_datetime(batches["started_at"], utc=True, format="ISO8601")
-        new = batches[started >= pd.Timestamp(since, unit="s", tz="UTC").floor("s")]
+        new = batches[started >= pd.Timestamp(since)]
         rows = store.generations(["request_id", "expert", "output_tokens", "batch_id"])
         rows = rows[rows["batch_id"].isin(new.index)]
         rows["seconds"] = rows["request_id"].map(ledger.request_seconds(store))

@@ -336,7 +336,7 @@ def _without_main() -> Iterator[None]:
 
 
 def peak_bytes(pid: int | None) -> int:
-    """The most memory that a process has held so far, in bytes; 0 where the system does not say (not Linux)."""
+    """The most memory that a process has held so far, in bytes; 0 where the system does not say."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
