@@ -142,7 +142,9 @@ def _of_store(
     each = _generation(parts, rates.reindex(rows["batch_id"]).set_axis(rows.index))
     batch = rows["batch_id"]
     total, n = each.groupby(batch).transform("sum"), each.groupby(batch).transform("size")
-    rows["generate_s"] = batch.map(of_batch["generate_s"]).astype(float) * (each / total.where(total > 0)).fillna(1 / n)
+    rows["generate_s"] = batch.map(of_batch["generate_s"]).astype(float) * (
+        each / total.where(total > 0)
+    ).fillna(1 / n)
     rows["load_s"] = batch.map(of_batch["load_s"]).astype(float) / n
     rows["swapped"] = batch.map(of_batch["swapped"]).astype(bool)
     rows["basis"] = rows["weights"].map({w: t.basis for w, t in told.items()})

@@ -106,8 +106,7 @@ def test_swaps_take_what_swaps_took(tmp_path):
 
 
 def test_nothing_asked_is_an_empty_frame(tmp_path):
-    rows = forecast.requests(
-        [GenerationStore(tmp_path)], set(), forecast.calibrate(GenerationStore(tmp_path)), {}
-    )
+    empty = GenerationStore(tmp_path)
+    rows = forecast.requests([empty], set(), forecast.calibrate(empty), {})
     assert rows.empty
     assert {"generate_s", "low_s", "money", "basis"} <= set(rows)
