@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 
 from skillmoe_lib import experts, paths, pipeline, progress, questions
 from skillmoe_lib.errors import SkillmoeError
@@ -177,7 +176,10 @@ def of_session(
         rows = rows.assign(step=rows["batch_id"].map(step_of))
         rows = rows[rows["step"].isin(steps)].reset_index(drop=True)
         disk = sum(file.stat().st_size for file in set(made.root.rglob("*.parquet")) - files)
-        memory = {w: forecast.memory_of(w, models.get(w), known) for w in rows["weights"].unique()}
+        local = real.engine.name == "vllm"
+        memory = {
+            w: forecast.memory_of(w, models.get(w), known) if local else 0.0 for w in rows["weights"].unique()
+        }
         obstacles = _obstacles(real, asked, rows, made.failures(), memory, disk)
         notes = _notes(stand_in, rows, known, memory)
     return Plan(rows, float(disk), memory, obstacles, notes, time.process_time() - started)
@@ -206,7 +208,9 @@ def _missing(pool: Pool, name: str) -> list[str]:
     for model in {expert.model for expert in (*_everyone(pool), *pool.baselines.values())}:
         if not model.path.startswith(PREFIX):
             try:
-                model_files.locate(model.source, model.revision, beside=pool_file(name), fetch=False)
+                model_files.locate(
+                    model.source, model.revision, beside=pool_file(name), fetch=False, unpack=False
+                )
             except SkillmoeError:
                 found.append(model.source)
     return sorted(found)
@@ -370,7 +374,7 @@ def _models_and_memory(
     real: Session, rows: pd.DataFrame, memory: Mapping[str, float]
 ) -> Iterator[tuple[str, ...]]:
     """Models that the engine would refuse, and memory."""
-    models, told, free = _models(real.pool), set[str](), float(psutil.virtual_memory().available)
+    models, told = _models(real.pool), set[str]()
     for weights in rows["weights"].unique():
         model = models.get(weights)
         if model is None or real.engine.name != "vllm" or model.path.startswith(PREFIX):
@@ -392,17 +396,15 @@ def _models_and_memory(
                     yield ("engine", model.source, str(error), "", "python -m skillmoe_lib doctor")
                 told.add(str(error))
                 continue
-        if forecast.device_of(model) == "cpu" and memory[weights] > free:
-            yield (
-                "memory",
-                model.source,
-                _gb(memory[weights]),
-                _gb(free),
-                _less_memory(memory[weights] - free),
-            )
+        where = forecast.device_of(model)
+        if memory[weights] > (free := forecast.free_memory(where)):
+            setting = _less_memory(memory[weights] - free, where)
+            yield ("memory", model.source, _gb(memory[weights]), _gb(free), setting)
 
 
-def _less_memory(over: float) -> str:
+def _less_memory(over: float, where: str) -> str:
+    if where == "gpu":
+        return "a quantised model, a larger GPU, or a pool without this expert"
     cache = float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2"))
     left = cache - over / 2**30
     if left >= 0.5:
@@ -501,11 +503,14 @@ def _took(root: Path, since: str) -> pd.DataFrame:
         new = batches[started >= pd.Timestamp(since)]
         rows = store.generations(["request_id", "expert", "output_tokens", "batch_id"])
         rows = rows[rows["batch_id"].isin(new.index)]
+        if rows.empty:
+            continue
         rows["seconds"] = rows["request_id"].map(ledger.request_seconds(store))
         peaks = new["peak_bytes"].astype(float)
         rows["memory_gb"] = rows["batch_id"].map(peaks.where(peaks > 0) / 1e9)
         frames.append(rows)
-    rows = pd.concat(frames)
+    names = ["expert", "request_id", "output_tokens", "seconds", "memory_gb"]
+    rows = pd.concat(frames) if frames else pd.DataFrame(columns=names)
     about = {"requests": ("expert", "size"), "output_tokens": ("output_tokens", "sum"),
              "seconds": ("seconds", "sum"), "memory_gb": ("memory_gb", "max")}  # fmt: skip
     return pd.concat(

@@ -8,7 +8,9 @@ import world
 from skillmoe_lib import pipeline
 from skillmoe_lib.cli.plan import plan as command
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.experts.pool import Expert, Pool
 from skillmoe_lib.experts.servers import Server
+from skillmoe_lib.generation import Model, Sampling
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.studies import plan
 from skillmoe_lib.studies.plan import STEPS, Settings
@@ -78,7 +80,7 @@ def test_what_is_stored_is_not_planned_again_and_nothing_is_written(tmp_path):
     assert everything(tmp_path / "store") == before
     assert "02_skills" not in set(left.requests["step"])
     keywords = whole.requests[whole.requests["step"] == "02_skills"]
-    assert len(keywords) == len(really_asked(tmp_path / "store")[0].loc[["namer"]]) * 16 * 5
+    assert len(keywords) == 16 * 5
     assert len(left.requests) == len(whole.requests) - len(keywords)
     run(session)
     done = planned(session)
@@ -120,8 +122,7 @@ def test_a_context_that_is_too_small_is_told_with_the_length_that_fits(tmp_path)
     narrow = {
         name: scenes.expert(name, context=4100 if name == "ann" else 6) for name in ("ann", "bob", "cid")
     }
-    pool = scenes.pool("ann", "bob", "cid")
-    pool = pool.__class__("p", narrow, pool.keyword_expert, ("ann",))
+    pool = Pool("p", narrow, scenes.expert("namer"), ("ann",))
     made = planned(world.session_at(tmp_path, pool=pool), ("03_profiles",))
     told = made.obstacles.set_index("who")
     assert told.loc["bob", "what"] == "context"
@@ -129,7 +130,7 @@ def test_a_context_that_is_too_small_is_told_with_the_length_that_fits(tmp_path)
     needed = int(told.loc["ann", "setting"].split(",")[0].removeprefix("max_model_len: "))
     assert needed > 4100
     wide = {name: scenes.expert(name, context=needed) for name in narrow}
-    pool = pool.__class__("p", wide, scenes.expert("namer", context=needed), ("ann",))
+    pool = Pool("p", wide, scenes.expert("namer", context=needed), ("ann",))
     assert planned(world.session_at(tmp_path, pool=pool), ("03_profiles",)).obstacles.empty
 
 
@@ -144,9 +145,8 @@ def test_a_full_disk_is_told_with_the_questions_that_fit(tmp_path, monkeypatch):
 def test_a_spending_cap_is_told_before_it_is_crossed(tmp_path):
     session = world.session_at(tmp_path)
     server = Server(url="http://127.0.0.1:1/v1", spending_cap=0.5)
-    model = scenes.expert("ann").model.__class__("gpt-4o-mini", "r", path="server:paid")
-    expert = scenes.expert("ann").__class__("ann", model, scenes.expert("ann").sampling)
-    pool = session.pool.__class__("p", {"ann": expert}, scenes.expert("namer"), (), servers={"paid": server})
+    expert = Expert("ann", Model("gpt-4o-mini", "r", path="server:paid"), Sampling())
+    pool = Pool("p", {"ann": expert}, scenes.expert("namer"), (), servers={"paid": server})
     rows = pd.DataFrame({"weights": ["gpt-4o-mini@r"], "money": [2.0], "expert": ["ann"]})
     rows = rows.assign(max_model_len=100, prompt_tokens=1, max_tokens=1)
     failures = session.store.failures()
@@ -158,8 +158,9 @@ def test_a_spending_cap_is_told_before_it_is_crossed(tmp_path):
 
 def test_too_little_memory_is_told_with_a_setting(monkeypatch):
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
-    assert plan._less_memory(1.5 * 2**30) == "VLLM_CPU_KVCACHE_SPACE=2"
-    assert "dtype" in plan._less_memory(4 * 2**30)
+    assert plan._less_memory(1.5 * 2**30, "cpu") == "VLLM_CPU_KVCACHE_SPACE=2"
+    assert "dtype" in plan._less_memory(4 * 2**30, "cpu")
+    assert "quantised" in plan._less_memory(4 * 2**30, "gpu")
 
 
 # -- the command ----------------------------------------------------------------------------------
