@@ -105,8 +105,7 @@ class Plan:
 
     def _row(self, name: str, part: pd.DataFrame, by: str) -> dict[str, Any]:
         sums = part[_SUMS].sum()
-        tokens = self.requests[["prompt_tokens", "output_tokens"]].to_numpy().sum()
-        share = part[["prompt_tokens", "output_tokens"]].to_numpy().sum() / tokens if tokens else 0.0
+        share = _n_tokens(part) / max(_n_tokens(self.requests), 1)
         loads = part.drop_duplicates("batch_id")
         memory = [self.memory[weights] for weights in part["weights"].unique()]
         bases = part["basis"].unique()
@@ -169,20 +168,29 @@ def of_session(
         session = real._replace(engine=stand_in, store=made, skip=True)
         seen, files = _batches(made.root), set(made.root.rglob("*.parquet"))
         step_of = dict.fromkeys(seen, "")
-        for step in _rehearsed(session, asked, settings, steps):
+        last = max(steps, default="")
+        for step in _rehearsed(session, asked, settings) if last else ():
             step_of |= dict.fromkeys(_batches(made.root) - step_of.keys(), step)
+            if step == last:
+                break
         known, models = forecast.calibrate(past), _models(real.pool)
         rows = forecast.requests(_stores(made.root), seen, known, models)
         rows = rows.assign(step=rows["batch_id"].map(step_of))
+        n_bytes = sum(file.stat().st_size for file in set(made.root.rglob("*.parquet")) - files)
+        n_tokens = _n_tokens(rows)
         rows = rows[rows["step"].isin(steps)].reset_index(drop=True)
-        disk = sum(file.stat().st_size for file in set(made.root.rglob("*.parquet")) - files)
+        disk = n_bytes * _n_tokens(rows) / max(n_tokens, 1)
         local = real.engine.name == "vllm"
         memory = {
             w: forecast.memory_of(w, models.get(w), known) if local else 0.0 for w in rows["weights"].unique()
         }
         obstacles = _obstacles(real, asked, rows, made.failures(), memory, disk)
         notes = _notes(stand_in, rows, known, memory)
-    return Plan(rows, float(disk), memory, obstacles, notes, time.process_time() - started)
+    return Plan(rows, disk, memory, obstacles, notes, time.process_time() - started)
+
+
+def _n_tokens(rows: pd.DataFrame) -> int:
+    return int(rows["prompt_tokens"].sum() + rows["output_tokens"].sum())
 
 
 def _session(settings: Settings) -> Session:
@@ -195,7 +203,9 @@ def _session(settings: Settings) -> Session:
     engine = connect(settings.engine, members.served())
     store = GenerationStore(paths.project_root() / settings.store / engine.name)
     members = members.under(find_preset(settings.preset).conventions)
-    return Session(members if located else as_stored(members, store), engine, store)
+    if settings.engine == "vllm" and not located:
+        members = as_stored(members, store)
+    return Session(members, engine, store)
 
 
 def _everyone(pool: Pool) -> list[Expert]:
@@ -233,36 +243,23 @@ def _batches(root: Path) -> set[str]:
 # -- the rehearsal --------------------------------------------------------------------------------
 
 
-def _rehearsed(
-    session: Session, asked: pd.DataFrame, settings: Settings, steps: Sequence[str]
-) -> Iterator[str]:
-    """Run the steps up to the last of `steps`; yield the notebook's name after each."""
-    last = max((STEPS.index(step) for step in steps), default=-1)
-    todo = iter(STEPS[: last + 1])
-    if not (step := next(todo, "")):
-        return
+def _rehearsed(session: Session, asked: pd.DataFrame, settings: Settings) -> Iterator[str]:
+    """Run step after step; yields the notebook's name when it is done."""
     named = pipeline.annotate(
         session, asked, seed=settings.seed,
         votes=settings.votes, min_votes=settings.min_votes, max_chars=settings.max_chars,
     )  # fmt: skip
-    yield step
-    if not (step := next(todo, "")):
-        return
+    yield "02_skills"
     scores = pipeline.validate(session, asked, seed=settings.seed)
-    yield step
-    if not (step := next(todo, "")):
-        return
+    yield "03_profiles"
     choice = pipeline.choose(scores, pipeline.examine(session, asked, scores, seed=settings.seed))
-    yield step
-    if not (step := next(todo, "")):
-        return
+    yield "04_aggregator"
     routes = _routes(session, asked, settings, named, scores)
     _compete(session, asked, settings, routes, choice)
-    yield step
-    if step := next(todo, ""):
-        ways = [way for way in ("symbolic_moe", "moa") if way in _names(session, settings, routes)]
-        run_time.measured(session, asked, routes, choice, ways, n_one_by_one=settings.n_one_by_one)
-        yield step
+    yield "06_methods"
+    ways = [way for way in ("symbolic_moe", "moa") if way in _names(session, settings, routes)]
+    run_time.measured(session, asked, routes, choice, ways, n_one_by_one=settings.n_one_by_one)
+    yield "07_run_time"
 
 
 def _names(session: Session, settings: Settings, routes: pd.DataFrame) -> list[str]:
@@ -323,7 +320,7 @@ def _obstacles(
     rows: pd.DataFrame,
     failures: pd.DataFrame,
     memory: Mapping[str, float],
-    disk: int,
+    disk: float,
 ) -> pd.DataFrame:
     """What this machine, a context or a cap does not allow, each with a setting that would fit."""
     n_questions = int(asked["split"].value_counts().max())
