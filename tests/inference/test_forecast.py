@@ -1,7 +1,14 @@
+import os
+import sys
+from dataclasses import asdict
+
 import pytest
 
 from skillmoe_lib.generation import Generation, Message, Model, Request, Sampling
-from skillmoe_lib.inference import forecast
+from skillmoe_lib.inference import forecast, schedule
+from skillmoe_lib.inference import store as store_module
+from skillmoe_lib.inference.engines.scripted import ScriptedEngine
+from skillmoe_lib.inference.engines.vllm import peak_bytes
 from skillmoe_lib.inference.store import Batch, GenerationStore
 
 SERVED = Model("gpt-4o-mini", "served by openai", path="server:openai")
@@ -111,3 +118,37 @@ def test_nothing_asked_is_an_empty_frame(tmp_path):
     rows = forecast.requests([empty], set(), forecast.calibrate(empty), {})
     assert rows.empty
     assert {"generate_s", "low_s", "money", "basis"} <= set(rows)
+
+
+# -- peaks of memory --------------------------------------------------------------------------------
+
+
+def test_a_load_records_the_peak_of_its_memory(tmp_path):
+    class Heavy(ScriptedEngine):
+        peak_bytes = 3_000_000_000
+
+    store = GenerationStore(tmp_path)
+    request = Request("solve", "q", "ann", Model("folder:ann", "1"), (Message("user", "?"),), Sampling())
+    schedule.run({"q": asking(request)}, Heavy(lambda _: "yes"), store)
+    assert store.batches()["peak_bytes"].tolist() == [3_000_000_000]
+    assert forecast.calibrate(store).peaks == {"folder:ann@1": 3e9}
+
+
+def asking(request):
+    yield [request]
+
+
+def test_a_store_of_before_has_no_peaks(tmp_path, monkeypatch):
+    def as_before(thing):
+        return {name: value for name, value in asdict(thing).items() if name != "peak_bytes"}
+
+    monkeypatch.setattr(store_module, "asdict", as_before)
+    store = fill(GenerationStore(tmp_path), Model("folder:ann-1b", "1"), [3])
+    assert store.batches()["peak_bytes"].tolist() == [0]
+    assert forecast.calibrate(store).peaks == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what the peak was")
+def test_the_peak_of_a_process_is_read():
+    assert peak_bytes(os.getpid()) > 10_000_000
+    assert peak_bytes(None) == 0

@@ -8,6 +8,7 @@ import world
 from skillmoe_lib import pipeline
 from skillmoe_lib.cli.plan import plan as command
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.evaluation.report_folder import ReportFolder
 from skillmoe_lib.experts.pool import Expert, Pool
 from skillmoe_lib.experts.servers import Server
 from skillmoe_lib.generation import Model, Sampling
@@ -161,6 +162,30 @@ def test_too_little_memory_is_told_with_a_setting(monkeypatch):
     assert plan._less_memory(1.5 * 2**30, "cpu") == "VLLM_CPU_KVCACHE_SPACE=2"
     assert "dtype" in plan._less_memory(4 * 2**30, "cpu")
     assert "quantised" in plan._less_memory(4 * 2**30, "gpu")
+
+
+# -- in a report ----------------------------------------------------------------------------------
+
+
+def test_a_report_sets_its_plan_beside_what_the_run_took(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
+    monkeypatch.setenv("SKILLMOE_GIVEN", '{"k": 5, "report": "r"}')
+    session, asked = world.session_at(tmp_path / "store"), []
+    monkeypatch.setattr(plan, "chain", lambda settings: asked.append(settings) or planned(session))
+    monkeypatch.setattr(plan, "store_of", lambda _: session.store.root)
+    folder = ReportFolder("r", notebook="01_questions")
+    assert plan.compared(folder).empty
+    plan.in_report(folder, pool="p", engine="scripted", limit=3)
+    assert asked == [Settings(pool="p", engine="scripted", limit=3, k=5)]
+    run(session)
+    plan.in_report(folder, pool="p", engine="scripted", limit=3)  # nothing lacks: the plan is kept
+    table = plan.compared(ReportFolder("r", notebook="08_report")).set_index("expert")
+    assert table.loc["sum", "requests_actual"] > 0
+    for name in ("requests", "output_tokens"):
+        assert table[f"{name}_predicted"].tolist() == table[f"{name}_actual"].tolist()
+    assert table.loc["sum", "seconds_actual"] > 0
+    assert table["memory_gb_actual"].isna().all()
+    assert (tmp_path / "reports" / "r" / "tables" / "predicted.csv").is_file()
 
 
 # -- the command ----------------------------------------------------------------------------------
