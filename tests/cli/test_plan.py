@@ -41,6 +41,7 @@ def test_a_plan_of_the_chain_as_text_and_as_json(project: Path, capsys: pytest.C
 def test_parameters_are_refused_as_by_a_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "chain", "-p", "k=0"]) == 2
     assert "parameter 'k' of 05_recruit must be 1 to 64, got 0" in capsys.readouterr().err
-    assert main(["plan", "chain", "-p", "engine=replay", "-p", "store=data/quick_start"]) == 2
+    (project / "kept" / "vllm").mkdir(parents=True)
+    assert main(["plan", "chain", "-p", "engine=replay", "-p", "store=kept"]) == 2
     assert "nothing to plan" in capsys.readouterr().err
     assert not (project / "reports").exists()
