@@ -21,7 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_plan_of_the_chain_as_text_and_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["-p", "engine=scripted", "-p", "limit=2", "-p", "store=kept", "-p", "votes=3"]
-    given += ["-p", "methods=symbolic_moe,majority_vote,knn", "-p", "n_one_by_one=1"]
+    given += ["-p", "methods=symbolic_moe,majority_vote,knn_router", "-p", "n_one_by_one=1"]
     assert main(["plan", "chain", *given, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     steps = {row["step"]: row for row in data["notebooks"]}

@@ -138,9 +138,9 @@ def test_a_context_that_is_too_small_is_told_with_the_length_that_fits(tmp_path)
 def test_a_full_disk_is_told_with_the_questions_that_fit(tmp_path, monkeypatch):
     usage = plan.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    (row,) = planned(world.session_at(tmp_path), ("02_skills",)).obstacles.itertuples()
-    assert row.what == "disk"
-    assert "limit=" in row.setting
+    found = planned(world.session_at(tmp_path), ("02_skills",)).obstacles.set_index("what")
+    assert found.loc["disk", "has"] == "0.0 GB"
+    assert "limit=0" in found.loc["disk", "setting"]
 
 
 def test_a_spending_cap_is_told_before_it_is_crossed(tmp_path):
