@@ -64,7 +64,7 @@ _COLUMNS = [
 
 class Calibration(NamedTuple):
     """What earlier runs say: `rates` by weights; seconds of a swap; how far off a batch's seconds are (as
-    factors: a tenth of the batches lie below the one, a tenth above the other); and the peak of memory by
+    factors: a tenth of the seconds were in batches below the one, a tenth above the other); and the peak of memory by
     weights, where recorded."""
 
     rates: pd.DataFrame
@@ -84,7 +84,9 @@ def calibrate(past: GenerationStore) -> Calibration:
         says = _generation(done, rates.reindex(done["weights"]).set_axis(done.index))
         off = (done["device_s"] / says)[(says > 0) & (done["device_s"] > 0)]
         if len(off):
-            low, high = (float(value) for value in np.quantile(off, (0.1, 0.9)))
+            off = off.sort_values()
+            share = says[off.index].cumsum() / says[off.index].sum()
+            low, high = (float(off.iloc[int(np.searchsorted(share, end))]) for end in (0.1, 0.9))
     swap = float(swaps.median()) if len(swaps) else SWAP_S
     return Calibration(rates, swap, min(low, 1.0), max(high, 1.0), peaks.to_dict())
 

@@ -2,8 +2,8 @@
 
 `StandIn` takes the place of an engine. It counts prompts as that engine does, and answers with texts of
 earlier runs instead of loading a model: the stored answer to the same request or, where there is none, to the
-same question, or any of the same expert at that stage, or of that stage; or else one of the right form and of
-an assumed length. What the rehearsal asked is afterwards in its own store, for `forecast` to read.
+same question, or any of the same expert at that stage, of that stage, or of that expert; or else one of the
+right form and of an assumed length. What the rehearsal asked is afterwards in its own store, for `forecast` to read.
 """
 
 import shutil
@@ -51,7 +51,8 @@ class StandIn:
     """Stands in for `engine`; `past` has what was generated before.
 
     `answered` counts how the texts were found: "stored" (for the same request), "question", "expert",
-    "stage" (a stored text of these), "assumed", or "rule" (the scripted engine's own).
+    "stage" (a stored text of these), "other" (of the expert at another stage), "assumed", or "rule" (the
+    scripted engine's own).
     """
 
     engine: Engine
@@ -182,8 +183,8 @@ class _Texts:
         rows = past.generations(["request_id", "stage", "expert", "source", "question_id"])
         for request_id, *about in rows.itertuples(index=False):
             self.ids.add(request_id)
-            for n in (4, 3, 1):
-                self.near.setdefault(tuple(about[:n]), []).append(request_id)
+            for key in _keys(*about).values():
+                self.near.setdefault(key, []).append(request_id)
 
     def find(self, requests: Sequence[Request], count: Counter[str]) -> list[Generation | None]:
         """A stored generation for each request; None if the stage has none."""
@@ -195,10 +196,20 @@ class _Texts:
         if request.id in self.ids:
             count["stored"] += 1
             return request.id
-        about = (request.stage, request.expert, request.model.source, request.question_id)
-        for n, name in ((4, "question"), (3, "expert"), (1, "stage")):
-            if ids := self.near.get(about[:n]):
+        keys = _keys(request.stage, request.expert, request.model.source, request.question_id)
+        for name, key in keys.items():
+            if ids := self.near.get(key):
                 count[name] += 1
                 return ids[int(request.id[:8], 16) % len(ids)]
         count["assumed"] += 1
         return ""
+
+
+def _keys(stage: str, expert: str, source: str, question_id: str) -> dict[str, tuple[str, ...]]:
+    """Groups of texts that may stand in for each other, the nearest first."""
+    return {
+        "question": (stage, expert, source, question_id),
+        "expert": (stage, expert, source),
+        "stage": (stage,),
+        "other": (expert, source),
+    }

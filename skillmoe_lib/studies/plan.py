@@ -415,11 +415,12 @@ def _notes(
     """What the figures rest on, in sentences."""
     n, by = sum(stand_in.answered.values()), stand_in.answered
     notes = []
-    if drawn := by["question"] + by["expert"] + by["stage"]:
+    others = by["stage"] + by["other"]
+    if drawn := by["question"] + by["expert"] + others:
         notes.append(
             f"{drawn:,} of {n:,} answers are stood in for by stored ones to other requests "
             f"({by['question']:,} to the same question, {by['expert']:,} of the same expert, "
-            f"{by['stage']:,} of others)"
+            f"{others:,} of other experts or stages)"
         )
     if by["assumed"]:
         notes.append(f"guess: {by['assumed']:,} answers take {0.5:.0%} of max_tokens; no such text is stored")

@@ -46,6 +46,7 @@ def answers(stand_in, requests):
         (request("q", sample=1), "of q", "question"),
         (request("new"), "of q", "expert"),
         (request("new", expert="bob", model=Model("folder:bob", "1")), "of q", "stage"),
+        (request("q", stage="revise"), "of q", "other"),
     ],
 )
 def test_the_nearest_stored_text_stands_in(tmp_path, asked, text, found):
