@@ -64,8 +64,8 @@ _COLUMNS = [
 
 class Calibration(NamedTuple):
     """What earlier runs say: `rates` by weights; seconds of a swap; how far off a batch's seconds are (as
-    factors: a tenth of the seconds were in batches below the one, a tenth above the other); and the peak of memory by
-    weights, where recorded."""
+    factors: a tenth of the seconds were in batches below the one, a tenth above the other); and the peak of
+    memory by weights, where recorded."""
 
     rates: pd.DataFrame
     swap_s: float

@@ -3,7 +3,8 @@
 `StandIn` takes the place of an engine. It counts prompts as that engine does, and answers with texts of
 earlier runs instead of loading a model: the stored answer to the same request or, where there is none, to the
 same question, or any of the same expert at that stage, of that stage, or of that expert; or else one of the
-right form and of an assumed length. What the rehearsal asked is afterwards in its own store, for `forecast` to read.
+right form and of an assumed length. What the rehearsal asked is afterwards in its own store, for `forecast`
+to read.
 """
 
 import shutil
@@ -11,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class StandIn:
 
     `answered` counts how the texts were found: "stored" (for the same request), "question", "expert",
     "stage" (a stored text of these), "other" (of the expert at another stage), "assumed", or "rule" (the
-    scripted engine's own).
+    scripted engine's own). A copy (`dataclasses.replace`) shares what was counted and read.
     """
 
     engine: Engine
@@ -60,9 +60,10 @@ class StandIn:
     swap_weights: bool = True
     answered: Counter[str] = field(default_factory=Counter)
     estimated: set[str] = field(default_factory=set)  # sources of models whose prompts were not tokenised
+    texts: "list[_Texts]" = field(default_factory=list, repr=False)  # one, once it is needed
+    layouts: dict[Model, str] = field(default_factory=dict, repr=False)
+    lengths: dict[tuple[Any, ...], int] = field(default_factory=dict, repr=False)
     _held: str = field(default="", init=False, repr=False)
-    _layouts: dict[Model, str] = field(default_factory=dict, init=False, repr=False)
-    _lengths: dict[tuple[Any, ...], int] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -82,23 +83,23 @@ class StandIn:
         Where the engine cannot count (no files of the model here, a server), estimated from the characters.
         """
         keys = [(self.layout(r.model) or r.model.source, r.model.template, r.messages) for r in requests]
-        new = {key: r for key, r in zip(keys, requests, strict=True) if key not in self._lengths}
+        new = {key: r for key, r in zip(keys, requests, strict=True) if key not in self.lengths}
         counted = {key: r for key, r in new.items() if self._counts(r.model)}
-        self._lengths |= zip(counted, self.engine.prompt_tokens([*counted.values()]), strict=True)
+        self.lengths |= zip(counted, self.engine.prompt_tokens([*counted.values()]), strict=True)
         for key, request in new.items():
-            if not self._lengths.get(key):
-                self._lengths[key] = estimated_tokens(request)
+            if not self.lengths.get(key):
+                self.lengths[key] = estimated_tokens(request)
                 self.estimated.add(request.model.source)
-        return [self._lengths[key] for key in keys]
+        return [self.lengths[key] for key in keys]
 
     def _counts(self, model: Model) -> bool:
         return self.name != "vllm" or bool(model.path and not model.path.startswith(PREFIX))
 
     def layout(self, model: Model) -> str:
         """As the engine."""
-        if model not in self._layouts:
-            self._layouts[model] = self.engine.layout(model) if self._counts(model) else ""
-        return self._layouts[model]
+        if model not in self.layouts:
+            self.layouts[model] = self.engine.layout(model) if self._counts(model) else ""
+        return self.layouts[model]
 
     def rendered(self, requests: Sequence[Request]) -> list[str]:
         """As the engine."""
@@ -125,14 +126,12 @@ class StandIn:
             self.answered["rule"] += len(requests)
             yield from ScriptedEngine(self.engine.reply).generate(requests)
             return
-        found = self._texts.find(requests, self.answered)
+        if not self.texts:
+            self.texts.append(_Texts(self.past))
+        found = self.texts[0].find(requests, self.answered)
         lengths = self.prompt_tokens(requests)
         for request, text, n_prompt in zip(requests, found, lengths, strict=True):
             yield _as_answer(request, text or _assumed(request), n_prompt)
-
-    @cached_property
-    def _texts(self) -> "_Texts":
-        return _Texts(self.past)
 
 
 @dataclass
