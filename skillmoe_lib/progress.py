@@ -57,6 +57,19 @@ def by_hand() -> bool:
     return kernelapp is not None and kernelapp.IPKernelApp.initialized() and not own
 
 
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """No bars are drawn."""
+    before = os.environ.get("SKILLMOE_PROGRESS")
+    os.environ["SKILLMOE_PROGRESS"] = os.devnull
+    try:
+        yield
+    finally:
+        del os.environ["SKILLMOE_PROGRESS"]
+        if before is not None:
+            os.environ["SKILLMOE_PROGRESS"] = before
+
+
 def bar(total: int | None, description: str, *, unit: str = "request") -> Any:
     """Make a tqdm bar (context manager with `update`, `set_description` and a settable `total`).
 

@@ -1,8 +1,8 @@
 """The command line: `skillmoe COMMAND`, or `python -m skillmoe_lib COMMAND`.
 
 `commands` parses; `parameters` checks what notebooks are given, `notebooks` runs them; `flow` draws the
-flow; `report`, `status`, `doctor`, `why`, `migrate` and `new` are one command each, and `recordings` is
-`import`.
+flow; `report`, `status`, `plan`, `doctor`, `why`, `migrate` and `new` are one command each, and `recordings`
+is `import`.
 
 The report's pages: `report` is `index.html` in the order that `layout` tells; `rows` are the rows behind its
 numbers, `in_full` a few questions in full, `notebook_page` the executed notebooks, `what_if_page` the page

@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--skip", action="store_true", help="leave out what cannot be run, and go on")
     sub.add_argument("--help-parameters", action="store_true", help="list the parameters and run nothing")
+    sub = add("plan", _plan, "what the chain would ask, load, take and cost; nothing is run")
+    sub.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help="`chain`, or notebooks of it")
+    sub.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="such as -p k=3"
+    )
+    sub.add_argument("--fresh", action="store_true", help="as if nothing were stored (rates are still read)")
+    sub.add_argument("--json", action="store_true", help="for programs to read")
     sub = add("params", _params, "list the parameters of notebooks")
     sub.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help=names)
     sub = add("status", _status, "what the generation store holds")
@@ -142,6 +149,14 @@ def _run(options: argparse.Namespace) -> int:
                 n = f" ({len(found)} warning{'s' if len(found) > 1 else ''} at its top)" if found else ""
                 print(f"report: {where}{n}")
     return code
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from skillmoe_lib.cli.plan import plan
+
+    given = pairs(options.parameters, "parameter")
+    print(plan(options.notebooks, given, fresh=options.fresh, as_json=options.json))
+    return 0
 
 
 def _params(options: argparse.Namespace) -> int:

@@ -60,6 +60,7 @@ TABLES = {
         "Keywords of test questions are needed by every new question; the rest is paid once.",
     ),
     "equal_cost": Shown("Costs", "Against the best baseline at the same cost"),
+    "plan": Shown("Costs", "What the run was expected to take"),
     "predicted": Shown("Costs", "Predicted against actual cost"),
     "charged_against_measured": Shown(
         "Costs", "Charged against measured",

@@ -137,7 +137,8 @@ def execute(jobs: Sequence[Job], *, stderr: TextIO | None = None) -> None:
     terminal = stderr or sys.stderr
     with tempfile.TemporaryDirectory(prefix="skillmoe-") as folder:
         mirror = Mirror(Path(folder) / "progress", terminal)
-        with _own_kernel(Path(folder), mirror) as kernel, contextlib.chdir(project_root()):
+        given = {name: value for job in jobs for name, value in job.given.items()}
+        with _own_kernel(Path(folder), mirror, given) as kernel, contextlib.chdir(project_root()):
             for number, job in enumerate(jobs, start=1):
                 with mirror.showing(f"[{number}/{len(jobs)}] {job.path.stem} ..."):
                     _execute(job, kernel)
@@ -203,7 +204,7 @@ def relative(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _own_kernel(folder: Path, mirror: Mirror) -> Iterator[str]:
+def _own_kernel(folder: Path, mirror: Mirror, given: Mapping[str, Value]) -> Iterator[str]:
     """A kernelspec of this interpreter, under a unique name, in a folder that Jupyter searches first."""
     name = f"skillmoe-{uuid.uuid4().hex[:12]}"
     environment = {
@@ -213,6 +214,7 @@ def _own_kernel(folder: Path, mirror: Mirror) -> Iterator[str]:
         "SKILLMOE_KERNEL_LOG": str(folder / "kernel.log"),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "SKILLMOE_HOME": str(project_root()),
+        "SKILLMOE_GIVEN": json.dumps(given),  # what the other notebooks got, for the plan in the first one
         **mirror.environment,
     }
     argv = [sys.executable, "-P", "-c", _KERNEL, "-f", "{connection_file}"]

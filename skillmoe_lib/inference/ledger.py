@@ -64,6 +64,15 @@ def rates(store: GenerationStore) -> pd.DataFrame:
     return _rates(_stored(store), store)
 
 
+def work(store: GenerationStore) -> pd.DataFrame:
+    """One row per load, by `batch_id` in the order run: its seconds, and what `RATES` are multiplied with.
+
+    Columns: those of the Batches table (`n_requests` as `n_written`), weights, computed_tokens,
+    output_tokens, n_requests, steps, device_s, load_device_s, was_swap.
+    """
+    return _batches(_stored(store), store)
+
+
 def _stored(store: GenerationStore) -> pd.DataFrame:
     """Every generation's tokens, weights, load and batch, indexed by request_id; no texts."""
     frame = store.generations(_STORED).set_index("request_id")
@@ -318,7 +327,7 @@ def ran(used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     say that each took; a request's seconds are divided equally among the methods and seeds that used it. So
     nothing counts twice: together with `not_used` the sum is the seconds of the batches.
     """
-    seconds = _request_seconds(store)
+    seconds = request_seconds(store)
     once = used.drop_duplicates(["method", "seed", "request_id"])
     once = once.assign(ran_device_s=once["request_id"].map(seconds).fillna(0.0))
     once["ran_device_s"] /= once.groupby("request_id")["method"].transform("size")
@@ -333,8 +342,8 @@ def not_used(used: pd.DataFrame, store: GenerationStore) -> float:
     return max(0.0, total - float(ran(used, store)["ran_device_s"].sum()))
 
 
-def _request_seconds(store: GenerationStore) -> pd.Series:
-    """Every stored request's share of the seconds that its batch really took."""
+def request_seconds(store: GenerationStore) -> pd.Series:
+    """Every stored request's share of the device seconds that its batch really took, by request_id."""
     stored = _stored(store)
     table = _rates(stored, store)
     batches = store.batches().set_index("batch_id")

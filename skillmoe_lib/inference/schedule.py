@@ -516,6 +516,9 @@ class _Recorder:
         """Turn the journal into a part, with the seconds since the last one."""
         now = time.perf_counter()
         versions = {**self.batch.versions, **getattr(self.loaded, "versions", {})}
-        self.journal.seal(replace(self.batch, generate_s=now - self.since, versions=versions))
+        peak = getattr(self.loaded, "peak_bytes", 0)
+        self.journal.seal(
+            replace(self.batch, generate_s=now - self.since, versions=versions, peak_bytes=peak)
+        )
         self.held.clear()
         self.since = self.last = now

@@ -65,7 +65,7 @@ _FAILURE_COLUMNS = [
 ]  # fmt: skip
 _BATCH_COLUMNS = [
     "batch_id", "model", "engine", "n_requests", "load_s", "generate_s", "devices", "versions", "started_at",
-    "swapped", "dtype",
+    "swapped", "dtype", "peak_bytes",
 ]  # fmt: skip
 _DIGITS = 16  # of a part's digest, in its name
 _OF_A_MODEL = ["source", "revision", "template", "max_model_len", "dtype"]
@@ -83,6 +83,7 @@ class Batch:
     `devices` the number of GPUs (or 1 for a CPU) held during it; `swapped` says whether the weights went
     into a process that already held a model (null: not recorded). `dtype` is the number format of the weights
     in memory and `layout` what laid the prompts out (`Engine.layout`); "" if not recorded.
+    `peak_bytes` is the most memory that the engine's process had held by then; 0 if not recorded.
     """
 
     batch_id: str
@@ -96,6 +97,7 @@ class Batch:
     swapped: bool | None = None
     dtype: str = ""
     layout: str = ""
+    peak_bytes: int = 0
 
 
 class GenerationStore:
@@ -197,8 +199,9 @@ class GenerationStore:
                 )
         frame = pd.DataFrame(rows, columns=_BATCH_COLUMNS)
         frame["dtype"] = frame["dtype"].astype("string").fillna("")  # older batches have none
+        frame["peak_bytes"] = frame["peak_bytes"].astype("Int64").fillna(0)
         whole = dict.fromkeys(_BATCH_COLUMNS[1:], "first")
-        whole.update(n_requests="sum", generate_s="sum")
+        whole.update(n_requests="sum", generate_s="sum", peak_bytes="max")
         return frame.groupby("batch_id", sort=False, as_index=False).agg(whole)[_BATCH_COLUMNS]
 
     def failures(self) -> pd.DataFrame:

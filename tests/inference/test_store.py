@@ -341,6 +341,7 @@ def test_segments_of_a_load_are_summed(store):
         "started_at": "2025-01-01T00:00:00+00:00",
         "swapped": None,
         "dtype": "",
+        "peak_bytes": 0,
     }
     assert (second["batch_id"], second["n_requests"], second["generate_s"]) == ("b2", 1, 2.0)
 

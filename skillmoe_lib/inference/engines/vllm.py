@@ -135,7 +135,7 @@ class VLLMEngine:
 
         It is kept for the next load if that can swap weights; `release` ends it.
         """
-        process, kind = self._take(model), _kind(model) if self.swap_weights else ""
+        process, kind = self._take(model), self.kind(model)
         swapped = process is not None
         try:
             if process:
@@ -173,6 +173,10 @@ class VLLMEngine:
 
     def _versions(self) -> Mapping[str, Any]:
         return {**self.describe()["versions"], "device": vllm_options.device()}
+
+    def kind(self, model: Model) -> str:
+        """Models of one kind are swapped into each other's process; "" if the model cannot be."""
+        return _kind(model) if self.swap_weights else ""
 
     def release(self) -> None:
         """End the process that is kept between loads, if there is one."""
@@ -311,6 +315,11 @@ class _Loaded:
     dtype: str = ""  # in which the weights lie in memory
     journal: Journal | None = None  # the run's, whose folder and batch the process's own journal shares
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that the process has held so far, in bytes (resident, not that of a GPU)."""
+        return peak_bytes(self.process.process.pid)
+
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Send all requests at once and yield each result when it is finished."""
         if requests:
@@ -348,3 +357,12 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def peak_bytes(pid: int | None) -> int:
+    """The most memory that a process has held so far, in bytes; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
