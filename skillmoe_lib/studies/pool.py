@@ -26,7 +26,7 @@ from skillmoe_lib.evaluation.intervals import Interval, paired_bootstrap, wilson
 from skillmoe_lib.pipeline import preset_router
 from skillmoe_lib.studies import what_if as replay
 from skillmoe_lib.studies.outcomes import COSTS, Bools, Floats, Ints, Outcomes
-from skillmoe_lib.studies.what_if import difference, plurality, what_if
+from skillmoe_lib.studies.what_if import WhatIf, difference, plurality, what_if
 
 #: Methods with a game, and the largest pool whose every sub-pool is played. In "vote" all experts vote.
 EXACT_UP_TO = {"vote": 16, "top_k": 16, "majority_vote": 12, "sequential": 8, "sequential_without_skills": 8}
@@ -284,7 +284,8 @@ def leave_one_out(
 
     Columns: expert, value (accuracy of the whole pool minus that without the expert), low, high (paired by
     question), n_questions, without (the accuracy that is left), device_seconds (what the whole pool takes
-    more per question), per_device_second (value over those seconds; null if they are unknown or not saved).
+    more per question), per_device_second with its low and high (value over those seconds, which are taken as
+    exact; null if they are unknown or not saved).
     """
     n = len(outcomes.experts)
     if n < 2:
@@ -299,10 +300,11 @@ def leave_one_out(
         without = what_if(outcomes, experts=rest, method=method, seed=seed, **all_but_one)
         value, low, high, count = difference(whole, without, level=level, seed=seed)
         seconds = whole.cost["device_seconds"] - without.cost["device_seconds"]
-        rate = value / seconds if seconds > 0 else math.nan
-        rows.append((expert, value, low, high, count, without.accuracy.estimate, seconds, rate))
+        rates = [share / seconds if seconds > 0 else math.nan for share in (value, low, high)]
+        rows.append((expert, value, low, high, count, without.accuracy.estimate, seconds, *rates))
     columns = ["expert", "value", "low", "high", "n_questions", "without", "device_seconds"]
-    return _best_first(pd.DataFrame(rows, columns=[*columns, "per_device_second"]))
+    per_second = [f"per_device_second{end}" for end in ("", "_low", "_high")]
+    return _best_first(pd.DataFrame(rows, columns=[*columns, *per_second]))
 
 
 def gains_by_size(played: Game, types: Mapping[str, str] | None = None, *, seed: int = 0) -> pd.DataFrame:
@@ -467,35 +469,42 @@ def by_k(
     ks: Iterable[float] = (1, 3, 5),
     seeds: Sequence[int] = (0,),
     baseline: str = "top_k",
+    reference: float = 0,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Accuracy of each method at each k, and against the baseline at the same k.
+    """Accuracy of each method at each k, against the baseline at the same k and against another k.
 
     Columns: method, k, accuracy, low, high, n_questions, calls, difference, difference_low, difference_high
-    (to the baseline, paired by question; null where it cannot have this k), and the costs. For sequential
-    recruiting k is the average number of calls that its threshold is chosen for. Methods that draw run with
-    every seed, and the draws of a question stay together in the interval.
+    (to the baseline, paired by question; null where it cannot have this k), change, change_low, change_high
+    (to the same method at k = `reference`, one of `ks`; 0: none), and the costs. For sequential recruiting k
+    is the average number of calls that its threshold is chosen for. Methods that draw run with every seed,
+    and the draws of a question stay together in the interval.
     """
-    rows = []
+    found: dict[tuple[str, float], list[WhatIf]] = {}
     for k in ks:
-        right: dict[str, Floats] = {}
         for method in dict.fromkeys([baseline, *methods]):
             if method not in replay.SEQUENTIAL and (k != int(k) or k > len(outcomes.experts)):
                 continue  # slots are whole, and at most one for each expert
             drawn = seeds if method in replay.DRAWN else seeds[:1]
-            done = [what_if(outcomes, method=method, k=k, seed=seed, **settings) for seed in drawn]
-            right[method] = np.mean([one.correct for one in done], axis=0)
-            if method not in methods:
-                continue
-            accuracy = done[0].accuracy if len(done) == 1 else mean_of(right[method])
+            found[method, k] = [what_if(outcomes, method=method, k=k, seed=n, **settings) for n in drawn]
+    right = {key: np.mean([one.correct for one in done], axis=0) for key, done in found.items()}
+
+    def minus(one: tuple[str, float], other: tuple[str, float]) -> Interval:
+        if one == other or other not in right:
+            return Interval()
+        return paired_bootstrap(right[one], right[other])
+
+    rows = []
+    for (method, k), done in found.items():
+        if method in methods:
+            accuracy = done[0].accuracy if len(done) == 1 else mean_of(right[method, k])
+            gaps = minus((method, k), (baseline, k))[:3], minus((method, k), (method, reference))[:3]
             calls = float(np.mean([one.calls for one in done]))
             costs = [float(np.mean([one.cost[name] for one in done])) for name in COSTS]
-            gap = Interval()
-            if baseline in right and method != baseline:
-                gap = paired_bootstrap(right[method], right[baseline])
-            rows.append((method, k, *accuracy, calls, *gap[:3], *costs))
-    columns = ["method", "k", "accuracy", "low", "high", "n_questions", "calls", "difference"]
-    frame = pd.DataFrame(rows, columns=[*columns, "difference_low", "difference_high", *COSTS])
+            rows.append((method, k, *accuracy, calls, *gaps[0], *gaps[1], *costs))
+    columns = ["method", "k", "accuracy", "low", "high", "n_questions", "calls"]
+    columns += [f"{gap}{end}" for gap in ("difference", "change") for end in ("", "_low", "_high")]
+    frame = pd.DataFrame(rows, columns=[*columns, *COSTS])
     order = {method: i for i, method in enumerate(methods)}
     return frame.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
@@ -544,7 +553,7 @@ def learning_curve(
 
 
 def enough_validation(curve: pd.DataFrame, *, within: float = POINT) -> pd.DataFrame:
-    """How many validation questions are enough: method, n_validation, difference, difference_low.
+    """How many validation questions are enough: method, n_validation, difference with its low and high.
 
     The smallest size from which on every larger one loses, with certainty, less than `within` against all
     validation questions (the interval's lower end). All of them if no smaller size is certain.
@@ -554,7 +563,7 @@ def enough_validation(curve: pd.DataFrame, *, within: float = POINT) -> pd.DataF
         ordered = part.sort_values("n_validation", ascending=False)
         sure = (ordered["difference_low"] > -within).cummin()
         rows.append(ordered[sure].iloc[-1] if sure.any() else ordered.iloc[0])
-    columns = ["method", "n_validation", "difference", "difference_low"]
+    columns = ["method", "n_validation", "difference", "difference_low", "difference_high", "n_questions"]
     return pd.DataFrame(rows)[columns].reset_index(drop=True)
 
 
