@@ -172,7 +172,7 @@ def flow(tmp_path, monkeypatch):
     monkeypatch.setattr(skills, "embed", lambda texts, encoder=None: world._letters(texts))
     asked = world.QUESTIONS
     twin = asked.loc[asked["question_id"] == "t-logic-1", "text"].item()
-    asked = asked.assign(text=asked["text"].mask(asked["question_id"] == "v-logic-1", f" {twin.upper()}"))
+    asked = asked.assign(text=asked["text"].mask(asked["question_id"] == "v-logic-1", f" {twin}\n"))
     session = world.session_at(tmp_path)
     return world.Flow(session, asked, ["cot_task_best", "adaptmi", "own_examples"]), session, asked
 

@@ -332,7 +332,7 @@ def recorded_answers(n=60, n_experts=4):
     rows = [
         recorded.Row(
             name, expert, "made up", subject=pool.questions["subject"].iloc[i], gold="A", kind="choice",
-            choices=tuple("vwxyz"), answer=pool.said[i, j], correct=float(pool.correct[i, j]), output_tokens=9,
+            choices=tuple("vwxyz"), answer=pool.said[i, j], correct=pool.correct[i, j], output_tokens=9,
         )
         for i, name in enumerate(pool.questions.index)
         for j, expert in enumerate(pool.experts)
