@@ -23,7 +23,6 @@ from scipy.stats import t as student_t
 from skillmoe_lib import seeding
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.evaluation.intervals import Interval, bootstraps, paired_bootstrap, wilson
-from skillmoe_lib.pipeline import preset_router
 from skillmoe_lib.studies import what_if as replay
 from skillmoe_lib.studies.outcomes import COSTS, Bools, Floats, Ints, Outcomes
 from skillmoe_lib.studies.what_if import WhatIf, plurality, what_if
@@ -168,8 +167,7 @@ def _drawn_game(
     Formula "fixed" divides relevances by the number of experts, so a sub-pool draws with the whole pool's
     probabilities to the power of whole / sub-pool.
     """
-    router = preset_router("skillmoe", k=k, temperature=-1.0 if temperature is None else temperature)
-    router.set_params(**({} if prior is None else {"prior": prior}))
+    router = replay.router_of("majority_vote", k, "skillmoe", temperature, prior, None)
     fitted = router.fit(replay.skills_of(pool, "validation"), pool.validation_scores)
     ids, n = pool.ids(split), len(pool.experts)
     chances = fitted.probabilities(replay.skills_of(pool, split), question_ids=ids)[list(pool.experts)]

@@ -136,7 +136,7 @@ def what_if(
     elif k != int(k):
         raise SkillmoeError(f"k must be a whole number of slots for {method!r}, given {k}")
     else:
-        router = _router(method, int(k), preset, temperature, prior, trim)
+        router = router_of(method, int(k), preset, temperature, prior, trim)
         route = _recruited(known, method, router, seed=seed)
     asked, at = route.chosen >= 0, (known.rows("test")[:, None], np.maximum(route.chosen, 0))
     given = np.where(asked, known.answer[at], -1)
@@ -196,9 +196,10 @@ class _Route(NamedTuple):
     threshold: float = float("nan")
 
 
-def _router(
+def router_of(
     method: str, k: int, preset: str, temperature: float | None, prior: float | None, trim: float | None
 ) -> Any:
+    """The unfitted router of a method that recruits k experts at once; arguments as of `what_if`."""
     if method == "top_k":
         return GlobalTopK(k)
     if method == "random_k":

@@ -19,12 +19,10 @@ def flat(*values, n=100):
 
 
 def normal_ends(values):
-    """Ends of the 95% interval of a mean over questions: normal, moved by its skewness (Cornish and Fisher)."""
-    error, skew = (
-        values.std() / math.sqrt(values.size),
-        ((values - values.mean()) ** 3).mean() / values.std() ** 3,
-    )
-    moved = values.mean() + (1.96**2 - 1) / 6 * skew / math.sqrt(values.size) * error
+    """Ends of the 95% interval of a mean over questions: normal, moved by its skewness (Cornish, Fisher)."""
+    error = values.std() / math.sqrt(values.size)
+    skew = ((values - values.mean()) ** 3).mean() / values.std() ** 3 / math.sqrt(values.size)
+    moved = values.mean() + (1.96**2 - 1) / 6 * skew * error
     return moved - 1.96 * error, moved + 1.96 * error
 
 
