@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.studies import outcomes, pool
+from skillmoe_lib.studies import outcomes, pool, six_questions
 from skillmoe_lib.studies.outcomes import COSTS, Outcomes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,8 +58,10 @@ def study(answered: Outcomes, clock: Clock, *, k: int = 3, n_draws: int = 5) -> 
     print(
         f"{len(answered.experts)} experts, {answered.questions['split'].value_counts().to_dict()} questions"
     )
-    clock.step("routers at k = 1, 3, 5", lambda: pool.by_k(answered, ks=(1, 3, 5), seeds=(0, 1, 2)))
-    clock.step("leave one out", lambda: pool.leave_one_out(answered))
+    by_k = clock.step(
+        "routers at k = 1, 3, 5", lambda: pool.by_k(answered, ks=(1, 3, 5), seeds=(0, 1, 2), reference=k)
+    )
+    missed = clock.step("leave one out", lambda: pool.leave_one_out(answered))
     played = pool.game(answered, "vote", k=k)
     values = clock.step("Shapley values", lambda: pool.shapley(played))
     check_values(played, values)
@@ -73,9 +75,10 @@ def study(answered: Outcomes, clock: Clock, *, k: int = 3, n_draws: int = 5) -> 
     curve = clock.step(
         "learning curve", lambda: pool.learning_curve(answered, sizes=sizes, n_draws=n_draws, k=k)
     )
-    clock.step("enough validation", lambda: pool.enough_validation(curve))
+    enough = clock.step("enough validation", lambda: pool.enough_validation(curve))
     budgets = [1 + step / 2 for step in range(2 * min(7, len(answered.experts) - 1) + 1)]
-    clock.step("budget", lambda: pool.by_k(answered, methods=("top_k", "sequential"), ks=budgets))
+    spent = clock.step("budget", lambda: pool.by_k(answered, methods=("top_k", "sequential"), ks=budgets))
+    clock.step("six questions", lambda: six_questions.answers(by_k, missed, small, enough, spent))
 
 
 def last_size(gains: pd.DataFrame) -> pd.DataFrame:
