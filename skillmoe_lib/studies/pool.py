@@ -536,6 +536,13 @@ def learning_curve(
     if wrong := [size for size in sizes if not 1 <= size < n_all]:
         raise SkillmoeError(f"sizes must be from 1 to {n_all - 1} validation questions, given {wrong[0]}")
     t = float(student_t.ppf((1 + level) / 2, n_draws - 1)) if n_draws > 1 else math.nan
+    drawn_sets: dict[tuple[str, int], list[Bools]] = {}
+    for size in sizes:
+        for i in range(n_draws):
+            known = outcomes.limited(size, seed=i)
+            for method in methods:
+                one = what_if(known, method=method, k=k, seed=i, **settings)
+                drawn_sets.setdefault((method, size), []).append(one.correct)
     points, values = list[tuple[Any, ...]](), list[Floats]()
     for method in methods:
         drawn = range(n_draws) if method in replay.DRAWN else range(1)
@@ -543,10 +550,7 @@ def learning_curve(
             [what_if(outcomes, method=method, k=k, seed=i, **settings).correct for i in drawn], axis=0
         )
         for size in sizes:
-            done = [
-                what_if(outcomes, method=method, k=k, seed=i, n_validation=size, **settings).correct
-                for i in range(n_draws)
-            ]
+            done = drawn_sets[method, size]
             right = np.mean(done, axis=0)
             points.append((method, size, float(np.std(np.mean(done, axis=1), ddof=1)), n_draws))
             values += [right, right - full]
