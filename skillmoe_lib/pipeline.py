@@ -22,11 +22,13 @@ from skillmoe_lib.inference.engines import connect
 from skillmoe_lib.inference.engines.replay import as_stored
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
+from skillmoe_lib.methods.example_bank import Example, ExampleBank
 from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.methods.single import Run, every_expert
 from skillmoe_lib.presets import find_preset
-from skillmoe_lib.profiling import skills
+from skillmoe_lib.profiling import profiles, skills
 from skillmoe_lib.questions.benchmark import Question, as_questions
+from skillmoe_lib.questions.rows import normalised
 from skillmoe_lib.routing import belief, tuning
 from skillmoe_lib.routing.skill_router import SkillRouter
 
@@ -338,6 +340,52 @@ def _embed(texts: Sequence[str]) -> Any:
     return skills.embed(texts, skills.load_encoder())
 
 
+def example_bank(
+    session: Session,
+    questions: pd.DataFrame,
+    all_skills: pd.DataFrame,
+    test_skills: pd.DataFrame,
+    scores: pd.DataFrame,
+) -> ExampleBank:
+    """What methods may show as worked examples: right answers to validation questions.
+
+    A validation question whose text is that of a test question too is never shown.
+    """
+    seen = {normalised(q.text) for q in split(questions, "test")}
+    asked = {q.question_id: q for q in split(questions, "validation") if normalised(q.text) not in seen}
+    order = {name: i for i, name in enumerate(lineup.ranking(scores))}
+    right = scores[scores["correct"].astype(bool) & scores["question_id"].isin(asked)]
+    right = right.sort_values("expert", key=lambda names: names.map(order), kind="stable")
+    best = set(right.drop_duplicates("question_id")["request_id"])
+    taking = right["expert"].map(lambda name: session.pool.experts[name].takes_examples)
+    shown = right[taking | right["request_id"].isin(best)]
+    stored = session.store.get(shown["request_id"])
+    solved, own = [], dict[str, list[Example]]()
+    for question_id, name, request_id in zip(
+        shown["question_id"], shown["expert"], shown["request_id"], strict=True
+    ):
+        if request_id not in stored:
+            raise SkillmoeError(
+                f"the store lacks the answer of {name!r} to {question_id!r}: run the notebook 03_profiles "
+                "again, with the same seed, pool and store"
+            )
+        expert, generation = session.pool.experts[name], stored[request_id]
+        if text := aggregation.visible_text(expert, generation):
+            n_tokens = generation.prompt_tokens + generation.output_tokens
+            example = Example(asked[question_id], text, n_tokens)
+            solved += [example] * (request_id in best)
+            own.setdefault(name, []).extend([example] * expert.takes_examples)
+    known = split_of(questions, all_skills)["validation"]
+    named = pd.concat([known[["question_id", "skill"]], test_skills[["question_id", "skill"]]])
+    profile = profiles.profile(known, scores)
+    return ExampleBank(
+        tuple(solved),
+        {name: tuple(examples) for name, examples in own.items()},
+        named.groupby("question_id")["skill"].agg(frozenset).to_dict(),
+        dict(zip(zip(profile["expert"], profile["skill"], strict=True), profile["score"], strict=True)),
+    )
+
+
 class Competed(NamedTuple):
     """Results of every method (and bounds), test scores of every expert, and the requests used."""
 
@@ -354,10 +402,14 @@ def compete(
     choice: Choice,
     *,
     seeds: Sequence[int],
+    bank: ExampleBank | None = None,
 ) -> Competed:
-    """All methods on all test questions, and every expert once for the oracles, in one scheduled run."""
+    """All methods on all test questions, and every expert once for the oracles, in one scheduled run.
+
+    `bank`: what `example_bank` made, for methods that show examples.
+    """
     asked = split(questions, "test")
-    methods = lineup.programs(names, asked, session.pool, routes, choice, seeds=seeds)
+    methods = lineup.programs(names, asked, session.pool, routes, choice, seeds=seeds, bank=bank)
     return run_programs(session, methods, questions, last=choice.aggregator, bounds_seed=seeds[0])
 
 

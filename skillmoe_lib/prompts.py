@@ -35,12 +35,31 @@ def numbered(solutions: Sequence[str]) -> str:
     return "\n".join(f"[{i}] {text.strip() or NO_SOLUTION}" for i, text in enumerate(solutions, start=1))
 
 
-def solve(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Request:
-    """Zero-shot chain of thought (docs/method.md 1.2)."""
+def solve(
+    question: Question,
+    expert: Expert,
+    *,
+    seed: int,
+    sample: int = 0,
+    worked: Sequence[tuple[Question, str]] = (),
+) -> Request:
+    """Zero-shot chain of thought (docs/method.md 1.2).
+
+    `worked`: questions with solutions, shown as earlier turns in the same words instead of the expert's own
+    examples.
+    """
+    text = _to_solve(question, expert)
+    if worked:
+        turns = tuple((_to_solve(other, expert), solution) for other, solution in worked)
+        expert = replace(expert, examples=turns)
+    return _request("solve", question, expert, text, seed=seed, sample=sample)
+
+
+def _to_solve(question: Question, expert: Expert) -> str:
     ask = "" if expert.examples else f"\n\nThink step by step. End with the line: {answer_line(question)}"
     if expert.conventions.prompt_wrapped_twice and question.split == "test":
         ask += ask
-    return _request("solve", question, expert, statement(question) + ask, seed=seed, sample=sample)
+    return statement(question) + ask
 
 
 def keywords(question: Question, expert: Expert, *, seed: int, sample: int = 0) -> Request:

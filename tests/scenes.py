@@ -48,10 +48,11 @@ def expert(
     reasoning: bool = False,
     examples: tuple[tuple[str, str], ...] = (),
     context: int = 4096,
+    takes_examples: bool = True,
 ) -> Expert:
     """An expert with a model of its own, or sharing the one named `source`."""
     model = Model(f"folder:{source or name}", "0", template, context)
-    return Expert(name, model, Sampling(), examples, reasoning)
+    return Expert(name, model, Sampling(), examples, reasoning, takes_examples=takes_examples)
 
 
 def pool(*names: str, aggregators: tuple[str, ...] | None = None) -> Pool:

@@ -191,7 +191,8 @@ def test_recruit_makes_routes_for_every_routed_method_and_seed(flow):
     assert set(sizes.xs("confidence_sized")) == {1}  # the specialist alone has more than nine tenths
     top = routes[routes["method"] == "top_k"].groupby("question_id")["expert"].agg(set)
     assert set(map(frozenset, top)) == {frozenset({"ann", "bob"})}
-    lineup.programs(names, pipeline.split(QUESTIONS, "test"), POOL, routes, flow[0].choice, seeds=[0, 1])
+    asked, bank = pipeline.split(QUESTIONS, "test"), flow[0].bank
+    lineup.programs(names, asked, POOL, routes, flow[0].choice, seeds=[0, 1], bank=bank)
 
 
 def test_recruit_and_compete_need_a_seed(flow):

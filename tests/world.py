@@ -86,7 +86,10 @@ class Flow:
         self.routes = pipeline.recruit(
             names, self.router, questions, self.named, self.matched, self.scores, seeds=seeds
         )
-        self.done = pipeline.compete(session, names, questions, self.routes, self.choice, seeds=seeds)
+        self.bank = pipeline.example_bank(session, questions, self.named, self.matched, self.scores)
+        self.done = pipeline.compete(
+            session, names, questions, self.routes, self.choice, seeds=seeds, bank=self.bank
+        )
 
 
 def accuracy(results):

@@ -37,6 +37,7 @@ FIGURES = {
     "learning_curve": Shown("Results", "How many validation questions are enough"),
     "budget": Shown("Results", "Accuracy for a budget of calls"),
     "routers": Shown("Results", "Routers, against the fixed best experts"),
+    "skill_graph": Shown("Experts and recruiting", "Skills that occur together"),
     "profile_cells": Shown("Experts and recruiting", "Profiles, with what is certain"),
 }
 

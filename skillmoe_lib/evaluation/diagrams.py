@@ -1,4 +1,4 @@
-"""Diagrams of what happened: which skills recruited which experts, and what ran when on which device.
+"""Diagrams: which skills recruited which experts, which skills occur together, and what ran when where.
 
 In the theme of `figures`. Widths and lengths repeat what numbers beside them say.
 """
@@ -13,7 +13,16 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.evaluation.figures import COLOURS, HATCHES, Chart, blank_chart, need, themed
+from skillmoe_lib.evaluation.figures import (
+    COLOURS,
+    HALO,
+    HATCHES,
+    Chart,
+    blank_chart,
+    need,
+    span,
+    themed,
+)
 from skillmoe_lib.evaluation.formats import number
 
 _OTHERS = "all other skills"
@@ -87,6 +96,50 @@ def _band(axis: Axes, left: float, right: float, width: float, style: Mapping[st
     codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
     path = Path([(x, float(y)) for x, y in corners], codes)
     axis.add_patch(PathPatch(path, alpha=0.55, edgecolor="white", linewidth=0.3, **style))
+
+
+@themed
+def skill_graph(edges: pd.DataFrame, *, n_skills: int = 30) -> Chart:
+    """Skills that questions carry together: dots and lines, those that occur together often lie near.
+
+    Frame of `studies.skills.skill_graph`: skill, other, n_both, n_skill, n_other. Shows the `n_skills` skills
+    with the most questions among them, by the layout of Fruchterman and Reingold (1991). A dot's area is the
+    number of its skill's questions, a line's width and darkness that of both.
+    """
+    import networkx
+
+    frame = need(edges, ["skill", "other"], ["n_both", "n_skill", "n_other"])
+    ends = [frame[["skill", "n_skill"]], frame[["other", "n_other"]].set_axis(["skill", "n_skill"], axis=1)]
+    sizes = pd.concat(ends).drop_duplicates("skill").set_index("skill")["n_skill"]
+    sizes = sizes.sort_index().sort_values(ascending=False, kind="stable")
+    shown = sizes.iloc[:n_skills]
+    lines = frame[frame["skill"].isin(shown.index) & frame["other"].isin(shown.index)]
+    graph = networkx.Graph()
+    graph.add_nodes_from(shown.index)
+    graph.add_weighted_edges_from(lines[["skill", "other", "n_both"]].itertuples(index=False))
+    places = networkx.spring_layout(graph, k=2.2 / np.sqrt(len(shown)), iterations=300, seed=0)
+    most = float(lines["n_both"].max())
+    caption = f"""Lines: skills that questions carry together, {span(lines["n_both"], " questions")} each.
+        Dots: {span(shown, " questions")} each. Shown: the {len(shown)} of {len(sizes)} connected skills with
+        most questions, and {len(lines)} of {len(frame)} pairs."""
+    chart = blank_chart(7.0, 5.6, caption)
+    axis = chart.subplots()
+    axis.set_axis_off()
+    for skill, other, n_both in lines[["skill", "other", "n_both"]].itertuples(index=False):
+        (x, y), (to_x, to_y) = places[skill], places[other]
+        strength = float(n_both) / most
+        style: dict[str, Any] = {
+            "color": "#444444",
+            "linewidth": 0.4 + 3 * strength,
+            "alpha": 0.2 + 0.5 * strength,
+        }
+        axis.plot([x, to_x], [y, to_y], "-", **style)
+    at = np.array([places[skill] for skill in shown.index])
+    axis.scatter(at[:, 0], at[:, 1], s=30 + 300 * shown / shown.max(), color=COLOURS[0], zorder=2)
+    for (x, y), skill in zip(at, shown.index, strict=True):
+        axis.text(x, y, skill, ha="center", va="bottom", fontsize=7.5, zorder=3, path_effects=[HALO])
+    axis.margins(0.12, 0.08)
+    return chart
 
 
 @themed

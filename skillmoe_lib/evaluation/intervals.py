@@ -109,7 +109,30 @@ def paired_bootstrap(
     low = c - u (1 + c) and high = c + u (1 - c); for c = 0 that is -u to u. (BCa would be NaN.)
     """
     x, y = _aligned(a, b)
-    value = _bootstrap(x - y, groups, n_boot, level, seed)
+    return _with_width(_bootstrap(x - y, groups, n_boot, level, seed), level)
+
+
+def bootstraps(
+    differences: ArrayLike, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0
+) -> list[Interval]:
+    """`paired_bootstrap` of many differences on the same questions, shape (m, n_questions), in one pass.
+
+    All rows see the same resamples, and each gets the interval that it would get by itself.
+    """
+    values = np.asarray(differences, dtype=float)
+    if not (np.abs(values) <= 1).all():
+        raise SkillmoeError("differences must lie from -1 to 1, without nulls: leave out what was not run")
+    if not values.size:
+        return []
+    n, random = values.shape[1], generator("bootstrap", seed)
+    draws = np.array([np.bincount(random.integers(n, size=n), minlength=n) for _ in range(n_boot)])
+    ends = np.quantile(draws @ values.T / n, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    found = zip(values.mean(axis=1).tolist(), *ends.tolist(), strict=True)
+    return [_with_width(Interval(estimate, low, high, n), level) for estimate, low, high in found]
+
+
+def _with_width(value: Interval, level: float) -> Interval:
+    """The interval, or where resampling shows no spread that of `paired_bootstrap`."""
     if value.high - value.low > 1e-12:
         return value
     c, u = value.estimate, 1 - ((1 - level) / 2) ** (1 / value.n)

@@ -5,9 +5,10 @@
   2601.07206), section on metrics.
 - Arena score and robustness: Lu et al. 2025, "RouterArena" (arXiv 2510.00202).
 
-Formulas were compared with the released code of RouterBench and RouterArena, and of LLMRouterBench with its
-README and an independent implementation. Its paper's equations were not at hand: that PerfGain is relative,
-as its other gains are, is our reading.
+Formulas were compared with the released code of RouterBench and RouterArena. LLMRouterBench ships none for
+its own: ours follow its README and two independent implementations, one of which names the paper's section
+6 as its source. There PerfGain is AvgAcc / AvgAcc of the best single model - 1, CostSave 1 - cost / its cost,
+and AvgAcc the mean of the benchmarks' accuracies. The paper's equations themselves were not at hand.
 
 Every metric is computed from one row for each question, and its interval resamples whole questions. With the
 same seed two metrics see the same resamples, so their difference (`minus`) is paired.
@@ -134,27 +135,38 @@ def gap_at_oracle(correct: ArrayLike, any_right: ArrayLike, **options: Any) -> M
     return _ratio("Gap@Oracle", correct, any_right, lambda ratio: 1 - ratio, **options)
 
 
-def perf_gain(correct: ArrayLike, single: ArrayLike, **options: Any) -> Metric:
+def perf_gain(
+    correct: ArrayLike, single: ArrayLike, *, benchmarks: ArrayLike | None = None, **options: Any
+) -> Metric:
     """PerfGain: the best accuracy of any setting over the best single model's, minus 1.
 
     `correct` has shape (n_settings, n_questions). The maximum is taken on the very questions that are judged,
-    so it flatters a router with many settings; each resample takes its own. `options`: n_boot, seed, level.
+    so it flatters a router with many settings; each resample takes its own. `benchmarks` as of
+    `relative_gain`: accuracies are means over them. `options`: n_boot, seed, level.
     """
     right, one = _rows(correct, np.atleast_2d(single))
 
     def gain(mean: Array) -> float:
         return float(mean[:-1].max() / mean[-1] - 1) if mean[-1] > 0 else math.nan
 
-    return _metric("PerfGain", gain, np.vstack([right, one[:1]]), **options)
+    rows = _weighed(np.vstack([right, one[:1]]), benchmarks)
+    return _metric("PerfGain", gain, rows, benchmarks=benchmarks, **options)
 
 
 def cost_save(
-    correct: ArrayLike, cost: ArrayLike, single: ArrayLike, single_cost: ArrayLike, **options: Any
+    correct: ArrayLike,
+    cost: ArrayLike,
+    single: ArrayLike,
+    single_cost: ArrayLike,
+    *,
+    benchmarks: ArrayLike | None = None,
+    **options: Any,
 ) -> Metric:
     """CostSave: 1 - the least cost of any setting that is at least as accurate as the best single model, over
     that model's cost. Null if no setting is.
 
-    `correct` and `cost` have shape (n_settings, n_questions). `options`: n_boot, seed, level.
+    `correct` and `cost` have shape (n_settings, n_questions). `benchmarks` as of `relative_gain`: accuracies
+    are means over them, costs over questions. `options`: n_boot, seed, level.
     """
     right, paid = _settings(correct, cost)
     one, one_paid = _rows(np.atleast_2d(single), np.atleast_2d(single_cost))
@@ -166,7 +178,9 @@ def cost_save(
             return math.nan
         return float(1 - mean[n : 2 * n][reached].min() / mean[2 * n + 1])
 
-    return _metric("CostSave", saved, np.vstack([right, paid, one, one_paid]), **options)
+    right, one = _weighed(right, benchmarks), _weighed(one, benchmarks)
+    rows = np.vstack([right, paid, one, one_paid])
+    return _metric("CostSave", saved, rows, benchmarks=benchmarks, **options)
 
 
 def arena_score(correct: ArrayLike, money: ArrayLike, *, beta: float = BETA, **options: Any) -> Metric:
@@ -215,10 +229,9 @@ def _ratio(
 ) -> Metric:
     """Mean over benchmarks of a function of Acc / Acc_reference; resampled within benchmarks."""
     rows = np.vstack(_rows(np.atleast_2d(correct), np.atleast_2d(reference)))
-    names = np.zeros(rows.shape[1]) if benchmarks is None else np.asarray(benchmarks)
-    groups = np.unique(names, return_inverse=True)[1]
+    groups, sizes = _groups(benchmarks, rows.shape[1])
     values, draws = [], []
-    for group in range(groups.max() + 1):
+    for group in range(len(sizes)):
         part = rows[:, groups == group]
         means = np.vstack([part.mean(axis=1), _resampled(part, n_boot, (seed, group))])
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -233,13 +246,31 @@ def _metric(
     of: Callable[[Array], float],
     rows: Array,
     *,
+    benchmarks: ArrayLike | None = None,
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Metric:
-    """A function of the means of some rows, shape (m, n_questions)."""
-    draws = np.array([of(mean) for mean in _resampled(rows, n_boot, (seed, 0))])
-    return _summed(name, of(rows.mean(axis=1)), draws, rows.shape[1], level)
+    """A function of the means of some rows, shape (m, n_questions); resampled within benchmarks."""
+    groups, sizes = _groups(benchmarks, rows.shape[1])
+    means = np.zeros((n_boot, len(rows)))
+    for group, size in enumerate(sizes):
+        part = _resampled(rows[:, groups == group], n_boot, (seed, group))
+        means += part * (size / rows.shape[1])
+    return _summed(name, of(rows.mean(axis=1)), np.array([of(mean) for mean in means]), rows.shape[1], level)
+
+
+def _groups(benchmarks: ArrayLike | None, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of each question's benchmark, and the number of questions of each benchmark."""
+    names = np.zeros(n) if benchmarks is None else np.asarray(benchmarks)
+    groups = np.unique(names, return_inverse=True)[1]
+    return groups, np.bincount(groups)
+
+
+def _weighed(rows: Array, benchmarks: ArrayLike | None) -> Array:
+    """Rows whose mean over all questions is the mean over benchmarks of the given rows' means."""
+    groups, sizes = _groups(benchmarks, rows.shape[1])
+    return np.asarray(rows * (rows.shape[1] / (len(sizes) * sizes[groups])))
 
 
 def _summed(name: str, value: float, draws: Array, n: int, level: float) -> Metric:

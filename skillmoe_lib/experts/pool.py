@@ -63,6 +63,7 @@ class ModelKeys(Settings):
     revision: Text | None = None
     template: Literal["chat", "plain"] = "chat"
     examples: Text | None = None
+    takes_examples: Flag = False
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_model_len: Count | None = None
     temperature: Temperature | None = None
@@ -110,7 +111,8 @@ class Expert:
 
     `examples` are worked (question, answer) turns put before every question; `sampling.max_tokens`
     counts new tokens; `reasoning` marks models that write a `<think>` block first; `price` is what a
-    paid service charges (see `data/pools/paper16.yaml`), empty for local weights.
+    paid service charges (see `data/pools/paper16.yaml`), empty for local weights. `takes_examples`: methods
+    may show it worked examples of their own choice.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Expert:
     reasoning: bool = False
     price: Mapping[str, Any] = field(default_factory=dict, compare=False)
     conventions: Conventions = field(default_factory=Conventions)
+    takes_examples: bool = False
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,7 @@ def _expert(
         examples=read_examples(keys.examples) if keys.examples else (),
         reasoning=keys.reasoning,
         price=keys.price.model_dump(exclude_none=True) if keys.price else {},
+        takes_examples=keys.takes_examples,
     )
 
 

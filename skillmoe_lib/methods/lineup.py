@@ -7,7 +7,7 @@ routes.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,7 +16,8 @@ from skillmoe_lib import prompts
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts import Pool
 from skillmoe_lib.generation import Program
-from skillmoe_lib.methods import discussion, one_model, voting
+from skillmoe_lib.methods import discussion, one_model, voting, worked_examples
+from skillmoe_lib.methods.example_bank import ExampleBank
 from skillmoe_lib.methods.method import N_TOP, Bound, Method, Slot, Team
 from skillmoe_lib.methods.sequential import SEQUENTIAL, SEQUENTIAL_WITHOUT_SKILLS
 from skillmoe_lib.methods.single import Run
@@ -39,6 +40,8 @@ METHODS: tuple[Method, ...] = (
     one_model.FUSION_OF_N,
     one_model.BEST_OF_N,
     one_model.COMPLEXITY_VOTE,
+    worked_examples.ADAPTMI,
+    worked_examples.OWN_EXAMPLES,
     voting.RANDOM_K,
     voting.TOP_K,
     SEQUENTIAL_WITHOUT_SKILLS,
@@ -130,7 +133,7 @@ def find(name: str) -> Method:
 
 def available(pool: Pool, *, k: int = N_TOP) -> dict[str, str]:
     """Method -> why it is left out ("" if it is not), in the order of the table; k as in `recruit`."""
-    return {method.name: method.left_out(len(pool.experts), k=k) for method in METHODS}
+    return {method.name: method.left_out(pool, k=k) for method in METHODS}
 
 
 def chosen(methods: str, pool: Pool, routes: pd.DataFrame | None = None, *, k: int = N_TOP) -> list[str]:
@@ -141,11 +144,10 @@ def chosen(methods: str, pool: Pool, routes: pd.DataFrame | None = None, *, k: i
     """
     if methods.strip() != "all":
         return [name.strip() for name in methods.split(",") if name.strip()]
-    n = len(pool.experts)
     if routes is None:
-        return [method.name for method in METHODS if method.router and not method.left_out(n, k=k)]
+        return [method.name for method in METHODS if method.router and not method.left_out(pool, k=k)]
     routed = set(routes["method"])
-    runnable = [method for method in METHODS if not method.left_out(n, k=1)]
+    runnable = [method for method in METHODS if not method.left_out(pool, k=1)]
     return [method.name for method in runnable if not method.router or method.name in routed]
 
 
@@ -157,14 +159,15 @@ def programs(
     choice: Choice,
     *,
     seeds: Sequence[int],
+    bank: ExampleBank | None = None,
 ) -> dict[Run, Program]:
-    """The programs of these methods, for every question and seed.
+    """The programs of these methods, for every question and seed; `bank` for those that show examples.
 
     Raises
     ------
     SkillmoeError
-        No method or seed; an unknown method, one that this pool is too small for, or one without routes;
-        a choice or routes that name an expert of another pool.
+        No method or seed; an unknown method, one that this pool cannot run, one without routes or without
+        a bank of examples; a choice or routes that name an expert of another pool.
 
     Warns
     -----
@@ -179,8 +182,12 @@ def programs(
     pool.subset(routes["expert"].unique().tolist())
     wanted = [find(name) for name in names]
     for method in wanted:
-        if reason := method.left_out(len(pool.experts), k=1):
+        if reason := method.left_out(pool, k=1):
             raise SkillmoeError(f"method {method.name!r} {reason}")
+        if method.shows_examples and bank is None:
+            raise SkillmoeError(
+                f"method {method.name!r} needs the validation answers that it shows, given no bank of them"
+            )
     if questions:
         _warn_of_twins(pool, questions[0])
     slots = _slots(routes, pool)
@@ -193,7 +200,7 @@ def programs(
                     raise SkillmoeError(
                         f"no route of {method.route!r} for question {question.question_id!r}, seed {seed}"
                     )
-                team = _team(pool, choice, slots.get(key, ()), method.name)
+                team = _team(pool, choice, slots.get(key, ()), method.name, bank or ExampleBank())
                 made[Run(method.name, seed, question.question_id)] = method.program(question, team, seed)
     return made
 
@@ -210,15 +217,23 @@ def _warn_of_twins(pool: Pool, question: Question) -> None:
             )
 
 
-def _team(pool: Pool, choice: Choice, slots: Sequence[Slot], method: str) -> Team:
+def shows_examples(names: Iterable[str]) -> bool:
+    """Whether one of these methods needs a bank of examples."""
+    return any(find(name).shows_examples for name in names)
+
+
+def _team(pool: Pool, choice: Choice, slots: Sequence[Slot], method: str, bank: ExampleBank) -> Team:
+    takers = [name for name in choice.ranking if pool.experts[name].takes_examples]
     return Team(
         best=pool.experts[choice.task_best],
         top=tuple(pool.experts[name] for name in choice.ranking[:N_TOP]),
         best_single=pool.experts[choice.best_single or choice.task_best],
         aggregator=pool.experts[choice.aggregator],
+        taught=pool.experts[takers[0] if takers else choice.task_best],
         slots=tuple(slots),
         threshold=choice.thresholds.get(method, 1.0),
         open_answers=choice.open_answers,
+        bank=bank,
     )
 
 

@@ -5,11 +5,12 @@ reads it, so a new method is its own file and one line of the line-up.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from skillmoe_lib.experts import Expert
+from skillmoe_lib.experts import Expert, Pool
 from skillmoe_lib.generation import Program
+from skillmoe_lib.methods.example_bank import ExampleBank
 from skillmoe_lib.questions import Question
 from skillmoe_lib.routing.entry import RouterEntry
 
@@ -33,16 +34,19 @@ class Team:
     accurate from the best down (fewer in a small pool), `best_single` the most accurate over all
     benchmarks that were validated. `slots` are in slot order; () for a method without a route.
     `threshold` is how sure sequential recruiting must be to stop; `open_answers` replaces the number of
-    possible answers if a question has no choices (`routing.belief.open_answers`).
+    possible answers if a question has no choices (`routing.belief.open_answers`). `taught` is the most
+    accurate expert that takes worked examples (`best` if none does), `bank` what they are chosen from.
     """
 
     best: Expert
     top: tuple[Expert, ...]
     best_single: Expert
     aggregator: Expert
+    taught: Expert
     slots: tuple[Slot, ...] = ()
     threshold: float = 1.0
     open_answers: float = 1001.0
+    bank: ExampleBank = field(default_factory=ExampleBank)
 
     @property
     def recruited(self) -> list[Expert]:
@@ -76,6 +80,8 @@ class Method:
         How the routes of its own name are made; None if it has none of its own.
     n_experts
         The smallest pool that it can be run with; "k" for as many as there are slots.
+    shows_examples
+        Whether it shows worked examples, for which the pool needs an expert that takes them.
     """
 
     name: str
@@ -88,11 +94,16 @@ class Method:
     route: str = ""
     router: RouterEntry | None = None
     n_experts: int | Literal["k"] = 1
+    shows_examples: bool = False
 
-    def left_out(self, n_experts: int, *, k: int) -> str:
-        """Why a pool of `n_experts` cannot run it with k slots; "" if it can."""
+    def left_out(self, pool: Pool, *, k: int) -> str:
+        """Why a pool cannot run it with k slots; "" if it can."""
         needed = k if self.n_experts == "k" else self.n_experts
-        return f"needs {needed} experts; the pool has {n_experts}" if n_experts < needed else ""
+        if len(pool.experts) < needed:
+            return f"needs {needed} experts; the pool has {len(pool.experts)}"
+        if self.shows_examples and not any(expert.takes_examples for expert in pool.experts.values()):
+            return "needs an expert with `takes_examples: true` in the pool's file; the pool has none"
+        return ""
 
 
 class Bound(NamedTuple):

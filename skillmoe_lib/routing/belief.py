@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.base import clone
 
 from skillmoe_lib import seeding
@@ -108,22 +109,42 @@ class BestBySkill(Ranked):
         self.accuracy_ = (grid.sum() + 1) / (grid.notna().sum() + 2)
         self.right_ = self.n_ = pd.DataFrame(index=self.experts_, dtype=float)
         if self.use_skills:
-            counted = profile(X, scores)
-            counted["right"] = (counted["n"] + counted["score"]) / 2
-            wide = counted.pivot_table(index="expert", columns="skill", values=["right", "n"], fill_value=0)
-            wide = wide.reindex(self.experts_, fill_value=0).astype(float)
-            self.right_, self.n_ = pd.DataFrame(wide["right"]), pd.DataFrame(wide["n"])
+            self.right_, self.n_ = by_skill(X, scores, self.experts_)
         return self
 
     def _estimate(self, X: pd.DataFrame, ids: pd.Index) -> Array:
         overall = self.accuracy_.to_numpy()
         if not self.use_skills:
             return np.tile(overall, (len(ids), 1))
-        known = X[X["skill"].isin(self.right_.columns)]
-        counts = pd.crosstab(known["question_id"], known["skill"]).astype(float)
-        counts = counts.reindex(index=ids, columns=self.right_.columns, fill_value=0.0)
-        right, n = counts.to_numpy() @ self.right_.to_numpy().T, counts.to_numpy() @ self.n_.to_numpy().T
+        counts = _counts(ids, X["question_id"], self.right_.columns, X["skill"])
+        right, n = counts @ self.right_.to_numpy().T, counts @ self.n_.to_numpy().T
         return np.asarray((right + self.kappa * overall) / (n + self.kappa))
+
+
+def by_skill(skills: pd.DataFrame, scores: pd.DataFrame, experts: Sequence[str]) -> tuple[Any, Any]:
+    """How many answers of each expert are right and how many there are, expert x skill, as in a profile."""
+    ran = scores[scores["status"] != "not_run"]
+    asked, names = pd.Index(ran["question_id"].unique()), pd.Index(experts)
+    known = skills[skills["question_id"].isin(asked)]
+    if known.empty:
+        profile(skills, scores)  # says what is wrong
+    vocabulary = pd.Index(sorted(known["skill"].unique()), name="skill")
+    counts = _counts(asked, known["question_id"], vocabulary, known["skill"])
+    right = _counts(names, ran["expert"], asked, ran["question_id"], ran["correct"].to_numpy(float))
+    n = _counts(names, ran["expert"], asked, ran["question_id"])
+    tables = ((part @ counts).toarray() for part in (right, n))
+    one, other = (pd.DataFrame(table, index=names, columns=vocabulary) for table in tables)
+    return one, other
+
+
+def _counts(
+    rows: pd.Index, row: pd.Series, columns: pd.Index, column: pd.Series, weights: Array | None = None
+) -> Any:
+    """A sparse table of how often each pair occurs (or the sum of its weights); others are not counted."""
+    at, to = rows.get_indexer(row), columns.get_indexer(column)
+    here = (at >= 0) & (to >= 0)
+    value = np.ones(len(at)) if weights is None else weights
+    return sparse.csr_array((value[here], (at[here], to[here])), shape=(len(rows), len(columns)))
 
 
 #: How the line-up makes the routers of sequential recruiting.

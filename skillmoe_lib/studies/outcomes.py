@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skillmoe_lib import paths, seeding, tables
+from skillmoe_lib import paths, recorded, seeding, tables
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.evaluation import results
 from skillmoe_lib.inference import ledger
@@ -279,31 +279,49 @@ def from_mmlu_pro(data_dir: str | Path, *, experts: Sequence[str] = (), limit: i
 
     The answers have no token counts, and costs are unknown.
     """
-    recorded = routers.load(data_dir, experts=experts, limit=limit)
+    read = routers.load(data_dir, experts=experts, limit=limit)
     columns = {"category": "subject", "question": "text", "nopt": "n_choices"}
-    asked = recorded.questions.rename(columns=columns).assign(benchmark="mmlu_pro", kind="choice")
-    return from_recorded(asked, recorded.scores)
+    asked = read.questions.rename(columns=columns).assign(benchmark="mmlu_pro", kind="choice")
+    return from_recorded(asked, read.scores)
 
 
 def opened(
-    data_dir: str = "", *, report: str = "", store: str = "data/generations", experts: str = ""
+    data_dir: str = "",
+    *,
+    report: str = "",
+    store: str = "data/generations",
+    recording: str = "",
+    n_validation: int = 0,
+    experts: str = "",
 ) -> Outcomes:
-    """The outcomes that a notebook's parameters name: a folder of recorded MMLU-Pro answers, or a report.
+    """The outcomes that a notebook's parameters name: a recording, a report, or recorded MMLU-Pro answers.
 
     Parameters
     ----------
+    data_dir
+        Folder of recorded MMLU-Pro answers, for lack of a report and a recording.
     report
-        Name of a finished report under `reports/`; "": the recorded answers in `data_dir`.
+        Name of a finished report under `reports/`.
     store
         Folder of the report's generations.
+    recording
+        Name of a recording (`recorded.load`), which comes before a report.
+    n_validation
+        Split the questions of a recording anew, that many into validation; 0: as recorded.
     experts
-        Names separated by commas; "mid_strength": the twelve recorded models of `studies.routers`; "": all.
+        Names separated by commas; "": all; "mid_strength": the twelve recorded MMLU-Pro models of
+        `studies.routers`, and all of a report or a recording.
     """
     names = [name.strip() for name in experts.split(",") if name.strip()]
-    names = list(routers.MID_STRENGTH) if experts == "mid_strength" else names
-    if not report:
+    if experts == "mid_strength":
+        names = [] if report or recording else list(routers.MID_STRENGTH)
+    if recording:
+        read = recorded.load(recording)
+        found = from_recorded(read.questions, read.answers, n_validation=n_validation, left_out=read.missing)
+    elif report:
+        found = from_report(report, GenerationStore(paths.project_root() / store / "vllm"))
+    else:
         return from_mmlu_pro(data_dir, experts=names)
-    found = from_report(report, GenerationStore(paths.project_root() / store / "vllm"))
     return found.subset(names) if names else found
 
 

@@ -98,7 +98,10 @@ def _on_test(
         )
         ready = ready._replace(choice=stopping.choice)
     routes = pipeline.recruit(names, router, questions, *ready.tables, seeds=seeds)
-    done = pipeline.compete(session, names, questions, routes, ready.choice, seeds=seeds)
+    bank = None
+    if lineup.shows_examples(names):
+        bank = pipeline.example_bank(session, questions, *ready.tables)
+    done = pipeline.compete(session, names, questions, routes, ready.choice, seeds=seeds, bank=bank)
     return Experiment(ready, routes, done)
 
 

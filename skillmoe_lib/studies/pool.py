@@ -22,11 +22,10 @@ from scipy.stats import t as student_t
 
 from skillmoe_lib import seeding
 from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.evaluation.intervals import Interval, paired_bootstrap, wilson
-from skillmoe_lib.pipeline import preset_router
+from skillmoe_lib.evaluation.intervals import Interval, bootstraps, paired_bootstrap, wilson
 from skillmoe_lib.studies import what_if as replay
 from skillmoe_lib.studies.outcomes import COSTS, Bools, Floats, Ints, Outcomes
-from skillmoe_lib.studies.what_if import difference, plurality, what_if
+from skillmoe_lib.studies.what_if import WhatIf, plurality, what_if
 
 #: Methods with a game, and the largest pool whose every sub-pool is played. In "vote" all experts vote.
 EXACT_UP_TO = {"vote": 16, "top_k": 16, "majority_vote": 12, "sequential": 8, "sequential_without_skills": 8}
@@ -168,8 +167,7 @@ def _drawn_game(
     Formula "fixed" divides relevances by the number of experts, so a sub-pool draws with the whole pool's
     probabilities to the power of whole / sub-pool.
     """
-    router = preset_router("skillmoe", k=k, temperature=-1.0 if temperature is None else temperature)
-    router.set_params(**({} if prior is None else {"prior": prior}))
+    router = replay.router_of("majority_vote", k, "skillmoe", temperature, prior, None)
     fitted = router.fit(replay.skills_of(pool, "validation"), pool.validation_scores)
     ids, n = pool.ids(split), len(pool.experts)
     chances = fitted.probabilities(replay.skills_of(pool, split), question_ids=ids)[list(pool.experts)]
@@ -215,23 +213,34 @@ def _right(given: Ints, correct: Bools, answer: Ints) -> Bools:
 # -- the value of an expert -----------------------------------------------------------------------------
 
 
-def shapley_of(values: Floats) -> Floats:
+def shapley_of(values: Floats | Bools) -> Floats:
     """Shapley values from the worth of every sub-pool, shape (2**n, ...) -> (n, ...).
 
     phi_i = sum over sub-pools S without i of |S|! (n - |S| - 1)! / n! (v(S + i) - v(S)). They add up to
     v(all) - v(none).
     """
+    return np.asarray(gains_of(values).mean(axis=1))
+
+
+def gains_of(values: Floats | Bools) -> Floats:
+    """The mean gain of each expert by how many it joins, shape (2**n, ...) -> (n, n, ...).
+
+    Row i, column s: what expert i adds on average to sub-pools of s others. The mean of a row is the expert's
+    Shapley value.
+    """
     n = int(values.shape[0]).bit_length() - 1
     if values.shape[0] != 2**n or n < 1:
         raise SkillmoeError(f"values must be those of all 2**n sub-pools, given {values.shape[0]}")
-    members = _members(np.arange(2**n), n).T
-    size = members.sum(axis=0)
-    with np.errstate(divide="ignore"):  # the empty pool is never joined, the whole one never left
-        joins, stays = 1 / (n * comb(n - 1, size - 1)), 1 / (n * comb(n - 1, size))
-    weights = np.where(members, joins, -stays)
-    flat = values.reshape(2**n, -1)
-    parts = [weights[:, at : at + 2048] @ flat[at : at + 2048].astype(float) for at in range(0, 2**n, 2048)]
-    return np.asarray(np.sum(parts, axis=0).reshape(n, *values.shape[1:]))
+    flat, size = values.reshape(2**n, -1), np.bitwise_count(np.arange(2**n))
+    with_it, every = np.zeros((n, n + 1, flat.shape[1])), np.zeros((n + 1, flat.shape[1]))
+    for count in range(n + 1):
+        pools = np.flatnonzero(size == count)
+        for at in range(0, len(pools), 2048):  # in parts, for the memory
+            worth = flat[pools[at : at + 2048]].astype(float)
+            with_it[:, count] += _members(pools[at : at + 2048], n).T.astype(float) @ worth
+            every[count] += worth.sum(axis=0)
+    gained = with_it[:, 1:] - (every[:n] - with_it[:, :n])
+    return np.asarray((gained / comb(n - 1, np.arange(n))[:, None]).reshape(n, n, *values.shape[1:]))
 
 
 def shapley(
@@ -248,14 +257,15 @@ def shapley(
         n_permutations = 0 if n <= EXACT_UP_TO[played.method] else N_PERMUTATIONS
     spread = np.zeros(n)
     if n_permutations == 0:
-        by_question = shapley_of(played.play(np.arange(2**n)).astype(float))
+        by_question = shapley_of(played.play(np.arange(2**n)))
     else:
         by_question, spread = _sampled(played, n_permutations, seed)
     z = float(norm.ppf((1 + level) / 2))
-    rows = []
-    for expert, each, error in zip(played.experts, by_question, spread, strict=True):
-        value = _wider(mean_of(each, level=level, seed=seed), z * error)
-        rows.append((expert, *value, n_permutations))
+    means = means_of(by_question, level=level, seed=seed)
+    rows = [
+        (expert, *_wider(value, z * error), n_permutations)
+        for expert, value, error in zip(played.experts, means, spread, strict=True)
+    ]
     columns = ["expert", "value", "low", "high", "n_questions", "n_permutations"]
     return _best_first(pd.DataFrame(rows, columns=columns))
 
@@ -284,7 +294,8 @@ def leave_one_out(
 
     Columns: expert, value (accuracy of the whole pool minus that without the expert), low, high (paired by
     question), n_questions, without (the accuracy that is left), device_seconds (what the whole pool takes
-    more per question), per_device_second (value over those seconds; null if they are unknown or not saved).
+    more per question), per_device_second with its low and high (value over those seconds, which are taken as
+    exact; null if they are unknown or not saved).
     """
     n = len(outcomes.experts)
     if n < 2:
@@ -293,16 +304,18 @@ def leave_one_out(
     if method == "vote":
         method, everyone, all_but_one = "top_k", {**settings, "k": n}, {**settings, "k": n - 1}
     whole = what_if(outcomes, method=method, seed=seed, **everyone)
+    rests = [[name for name in outcomes.experts if name != expert] for expert in outcomes.experts]
+    left = [what_if(outcomes, experts=rest, method=method, seed=seed, **all_but_one) for rest in rests]
+    lost = [whole.correct.astype(float) - without.correct for without in left]
+    values = bootstraps(lost, level=level, seed=seed)
     rows = []
-    for expert in outcomes.experts:
-        rest = [name for name in outcomes.experts if name != expert]
-        without = what_if(outcomes, experts=rest, method=method, seed=seed, **all_but_one)
-        value, low, high, count = difference(whole, without, level=level, seed=seed)
+    for expert, without, (value, low, high, count) in zip(outcomes.experts, left, values, strict=True):
         seconds = whole.cost["device_seconds"] - without.cost["device_seconds"]
-        rate = value / seconds if seconds > 0 else math.nan
-        rows.append((expert, value, low, high, count, without.accuracy.estimate, seconds, rate))
+        rates = [share / seconds if seconds > 0 else math.nan for share in (value, low, high)]
+        rows.append((expert, value, low, high, count, without.accuracy.estimate, seconds, *rates))
     columns = ["expert", "value", "low", "high", "n_questions", "without", "device_seconds"]
-    return _best_first(pd.DataFrame(rows, columns=[*columns, "per_device_second"]))
+    per_second = [f"per_device_second{end}" for end in ("", "_low", "_high")]
+    return _best_first(pd.DataFrame(rows, columns=[*columns, *per_second]))
 
 
 def gains_by_size(played: Game, types: Mapping[str, str] | None = None, *, seed: int = 0) -> pd.DataFrame:
@@ -317,19 +330,12 @@ def gains_by_size(played: Game, types: Mapping[str, str] | None = None, *, seed:
         raise SkillmoeError(
             f"gains by size of {played.method!r} need at most {EXACT_UP_TO[played.method]} experts, given {n}"
         )
-    kinds = [(types or {}).get(name, name) for name in played.experts]
-    pools = np.arange(2**n)
-    won, members = played.play(pools), _members(pools, n)
-    size = members.sum(axis=1)
+    kinds = np.array([(types or {}).get(name, name) for name in played.experts], dtype=object)
+    gains = gains_of(played.play(np.arange(2**n)))
     rows = []
     for kind in dict.fromkeys(kinds):
-        own = [i for i, name in enumerate(kinds) if name == kind]
-        for count in range(n):
-            parts = []
-            for i in own:
-                without = pools[~members[:, i] & (size == count)]
-                parts.append(won[without | (1 << i)].mean(axis=0) - won[without].mean(axis=0))
-            rows.append((kind, count, *mean_of(np.mean(parts, axis=0), seed=seed)))
+        by_size = means_of(gains[kinds == kind].mean(axis=0), seed=seed)
+        rows += [(kind, size, *gain) for size, gain in enumerate(by_size)]
     return pd.DataFrame(rows, columns=["type", "size", "gain", "low", "high", "n_questions"])
 
 
@@ -467,35 +473,43 @@ def by_k(
     ks: Iterable[float] = (1, 3, 5),
     seeds: Sequence[int] = (0,),
     baseline: str = "top_k",
+    reference: float = 0,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Accuracy of each method at each k, and against the baseline at the same k.
+    """Accuracy of each method at each k, against the baseline at the same k and against another k.
 
     Columns: method, k, accuracy, low, high, n_questions, calls, difference, difference_low, difference_high
-    (to the baseline, paired by question; null where it cannot have this k), and the costs. For sequential
-    recruiting k is the average number of calls that its threshold is chosen for. Methods that draw run with
-    every seed, and the draws of a question stay together in the interval.
+    (to the baseline, paired by question; null where it cannot have this k), change, change_low, change_high
+    (to the same method at k = `reference`, one of `ks`; 0: none), and the costs. For sequential recruiting k
+    is the average number of calls that its threshold is chosen for. Methods that draw run with every seed,
+    and the draws of a question stay together in the interval.
     """
-    rows = []
+    found: dict[tuple[str, float], list[WhatIf]] = {}
     for k in ks:
-        right: dict[str, Floats] = {}
         for method in dict.fromkeys([baseline, *methods]):
             if method not in replay.SEQUENTIAL and (k != int(k) or k > len(outcomes.experts)):
                 continue  # slots are whole, and at most one for each expert
             drawn = seeds if method in replay.DRAWN else seeds[:1]
-            done = [what_if(outcomes, method=method, k=k, seed=seed, **settings) for seed in drawn]
-            right[method] = np.mean([one.correct for one in done], axis=0)
-            if method not in methods:
-                continue
-            accuracy = done[0].accuracy if len(done) == 1 else mean_of(right[method])
+            found[method, k] = [what_if(outcomes, method=method, k=k, seed=n, **settings) for n in drawn]
+    right = {key: np.mean([one.correct for one in done], axis=0) for key, done in found.items()}
+
+    pairs = [((m, k), other) for m, k in found for other in ((baseline, k), (m, reference)) if other in right]
+    gaps = dict(zip(pairs, bootstraps([right[one] - right[other] for one, other in pairs]), strict=True))
+
+    def gap(one: tuple[str, float], other: tuple[str, float]) -> Interval:
+        return gaps[one, other] if one != other and other in right else Interval()
+
+    rows = []
+    for (method, k), done in found.items():
+        if method in methods:
+            accuracy = done[0].accuracy if len(done) == 1 else mean_of(right[method, k])
+            against = *gap((method, k), (baseline, k))[:3], *gap((method, k), (method, reference))[:3]
             calls = float(np.mean([one.calls for one in done]))
             costs = [float(np.mean([one.cost[name] for one in done])) for name in COSTS]
-            gap = Interval()
-            if baseline in right and method != baseline:
-                gap = paired_bootstrap(right[method], right[baseline])
-            rows.append((method, k, *accuracy, calls, *gap[:3], *costs))
-    columns = ["method", "k", "accuracy", "low", "high", "n_questions", "calls", "difference"]
-    frame = pd.DataFrame(rows, columns=[*columns, "difference_low", "difference_high", *COSTS])
+            rows.append((method, k, *accuracy, calls, *against, *costs))
+    columns = ["method", "k", "accuracy", "low", "high", "n_questions", "calls"]
+    columns += [f"{gap}{end}" for gap in ("difference", "change") for end in ("", "_low", "_high")]
+    frame = pd.DataFrame(rows, columns=[*columns, *COSTS])
     order = {method: i for i, method in enumerate(methods)}
     return frame.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
@@ -522,29 +536,38 @@ def learning_curve(
     if wrong := [size for size in sizes if not 1 <= size < n_all]:
         raise SkillmoeError(f"sizes must be from 1 to {n_all - 1} validation questions, given {wrong[0]}")
     t = float(student_t.ppf((1 + level) / 2, n_draws - 1)) if n_draws > 1 else math.nan
-    rows = []
+    drawn_sets: dict[tuple[str, int], list[Bools]] = {}
+    for size in sizes:
+        for i in range(n_draws):
+            known = outcomes.limited(size, seed=i)
+            for method in methods:
+                one = what_if(known, method=method, k=k, seed=i, **settings)
+                drawn_sets.setdefault((method, size), []).append(one.correct)
+    points, values = list[tuple[Any, ...]](), list[Floats]()
     for method in methods:
         drawn = range(n_draws) if method in replay.DRAWN else range(1)
         full = np.mean(
             [what_if(outcomes, method=method, k=k, seed=i, **settings).correct for i in drawn], axis=0
         )
         for size in sizes:
-            done = [
-                what_if(outcomes, method=method, k=k, seed=i, n_validation=size, **settings).correct
-                for i in range(n_draws)
-            ]
-            right, spread = np.mean(done, axis=0), float(np.std(np.mean(done, axis=1), ddof=1))
-            error = t * spread / math.sqrt(n_draws)
-            accuracy = _wider(mean_of(right, level=level), error)
-            loss = _wider(mean_of(right - full, level=level), error)
-            rows.append((method, size, *accuracy, spread, *loss[:3], n_draws))
-        rows.append((method, n_all, *mean_of(full, level=level), 0.0, 0.0, 0.0, 0.0, len(drawn)))
+            done = drawn_sets[method, size]
+            right = np.mean(done, axis=0)
+            points.append((method, size, float(np.std(np.mean(done, axis=1), ddof=1)), n_draws))
+            values += [right, right - full]
+        points.append((method, n_all, 0.0, len(drawn)))
+        values += [full, full - full]
+    means, rows = means_of(np.array(values), level=level), []
+    for i, (method, size, spread, count) in enumerate(points):
+        error = t * spread / math.sqrt(count) if size < n_all else 0.0
+        accuracy, loss = (_wider(mean, error) for mean in means[2 * i : 2 * i + 2])
+        loss = loss if size < n_all else Interval(0.0, 0.0, 0.0)
+        rows.append((method, size, *accuracy, spread, *loss[:3], count))
     columns = ["method", "n_validation", "accuracy", "low", "high", "n_questions", "spread", "difference"]
     return pd.DataFrame(rows, columns=[*columns, "difference_low", "difference_high", "n_draws"])
 
 
 def enough_validation(curve: pd.DataFrame, *, within: float = POINT) -> pd.DataFrame:
-    """How many validation questions are enough: method, n_validation, difference, difference_low.
+    """How many validation questions are enough: method, n_validation, difference with its low and high.
 
     The smallest size from which on every larger one loses, with certainty, less than `within` against all
     validation questions (the interval's lower end). All of them if no smaller size is certain.
@@ -554,14 +577,18 @@ def enough_validation(curve: pd.DataFrame, *, within: float = POINT) -> pd.DataF
         ordered = part.sort_values("n_validation", ascending=False)
         sure = (ordered["difference_low"] > -within).cummin()
         rows.append(ordered[sure].iloc[-1] if sure.any() else ordered.iloc[0])
-    columns = ["method", "n_validation", "difference", "difference_low"]
+    columns = ["method", "n_validation", "difference", "difference_low", "difference_high", "n_questions"]
     return pd.DataFrame(rows)[columns].reset_index(drop=True)
 
 
 def mean_of(values: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean of one value from -1 to 1 for each question, with its bootstrap interval over questions."""
-    gained, lost = np.clip(values, 0, 1), np.clip(-values, 0, 1)  # rounding may go past 1
-    return paired_bootstrap(gained, lost, level=level, seed=seed)
+    return means_of(values[None], level=level, seed=seed)[0]
+
+
+def means_of(values: Floats, *, level: float = 0.95, seed: int = 0) -> list[Interval]:
+    """`mean_of` each row, shape (m, n_questions)."""
+    return bootstraps(np.clip(values, -1, 1), level=level, seed=seed)  # rounding may go past 1
 
 
 def _wider(value: Interval, error: float) -> Interval:

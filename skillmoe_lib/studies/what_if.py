@@ -10,6 +10,7 @@ Symbolic-MoE's recruits (its aggregator needs texts), "top_k" the fixed best exp
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,7 +136,7 @@ def what_if(
     elif k != int(k):
         raise SkillmoeError(f"k must be a whole number of slots for {method!r}, given {k}")
     else:
-        router = _router(method, int(k), preset, temperature, prior, trim)
+        router = router_of(method, int(k), preset, temperature, prior, trim)
         route = _recruited(known, method, router, seed=seed)
     asked, at = route.chosen >= 0, (known.rows("test")[:, None], np.maximum(route.chosen, 0))
     given = np.where(asked, known.answer[at], -1)
@@ -195,9 +196,10 @@ class _Route(NamedTuple):
     threshold: float = float("nan")
 
 
-def _router(
+def router_of(
     method: str, k: int, preset: str, temperature: float | None, prior: float | None, trim: float | None
 ) -> Any:
+    """The unfitted router of a method that recruits k experts at once; arguments as of `what_if`."""
     if method == "top_k":
         return GlobalTopK(k)
     if method == "random_k":
@@ -244,6 +246,7 @@ class Turns(NamedTuple):
     n_answers: Floats
 
 
+@lru_cache(maxsize=4)  # the same for every threshold and budget
 def turns_of(pool: Outcomes, method: str, split: str) -> Turns:
     """Whom sequential recruiting would ask about the questions of a split, learning from validation."""
     return _turns(pool, method, pool.rows(split), pool.validation_scores)
@@ -281,6 +284,12 @@ def _asked_in_turn(pool: Outcomes, method: str, *, budget: float, threshold: flo
 
 def chosen_threshold(pool: Outcomes, method: str, *, budget: float, seed: int = 0) -> float:
     """What `belief.held_out_turns`, `try_thresholds` and `choose_threshold` choose, from whole paths."""
+    return belief.choose_threshold(_tried(pool, method, seed), budget=budget).threshold
+
+
+@lru_cache(maxsize=4)
+def _tried(pool: Outcomes, method: str, seed: int) -> pd.DataFrame:
+    """What each threshold gives on held-out validation questions, as `belief.try_thresholds`."""
     rows, scores = pool.rows("validation"), pool.validation_scores
     ids = pool.questions.index[rows]
     fold = np.array([seeding.stable_seed("fold", seed, str(name)) % 5 for name in ids])
@@ -300,8 +309,7 @@ def chosen_threshold(pool: Outcomes, method: str, *, budget: float, seed: int = 
         stop = whole.stop(threshold)
         hits_at = right_at[np.arange(len(stop)), stop]
         tried.append(belief.Threshold(threshold, float(stop.mean() + 1), float(hits_at.mean()), len(rows)))
-    frame = pd.DataFrame(tried, columns=list(belief.Threshold._fields))
-    return belief.choose_threshold(frame, budget=budget).threshold
+    return pd.DataFrame(tried, columns=list(belief.Threshold._fields))
 
 
 class Path(NamedTuple):

@@ -78,5 +78,37 @@ def test_the_same_bytes_twice(tmp_path):
     for number in "ab":
         figures.save_figure(diagrams.recruitment_flow(FLOW), FLOW, tmp_path / number / "flow")
         figures.save_figure(diagrams.schedule(batches()), batches(), tmp_path / number / "schedule")
+        figures.save_figure(diagrams.skill_graph(EDGES), EDGES, tmp_path / number / "graph")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+EDGES = pd.DataFrame(
+    [("logic", "sums", 4, 9, 16), ("maps", "sums", 2, 3, 16), ("law", "tax", 3, 5, 4)],
+    columns=["skill", "other", "n_both", "n_skill", "n_other"],
+)
+
+
+def test_a_graph_has_a_dot_for_each_skill_and_a_line_for_each_pair():
+    (axis,) = diagrams.skill_graph(EDGES).axes
+    assert words(axis.figure) == ["sums", "logic", "law", "tax", "maps"]
+    (dots,) = axis.collections
+    area = dict(zip(words(axis.figure), dots.get_sizes(), strict=True))
+    assert area == pytest.approx(
+        {"sums": 330, "logic": 30 + 300 * 9 / 16, "law": 123.75, "tax": 105, "maps": 86.25}
+    )
+    widths = [round(line.get_linewidth(), 3) for line in axis.lines]
+    assert widths == [3.4, 1.9, 2.65]  # 4, 2 and 3 of at most 4 questions
+    at = dict(zip(words(axis.figure), dots.get_offsets().tolist(), strict=True))
+    assert axis.lines[0].get_xydata().tolist() == [pytest.approx(at["logic"]), pytest.approx(at["sums"])]
+
+
+def test_a_large_graph_shows_the_skills_with_most_questions():
+    (axis,) = diagrams.skill_graph(EDGES, n_skills=3).axes
+    assert words(axis.figure) == ["sums", "logic", "law"]
+    assert len(axis.lines) == 1
+    assert "3 of 5 connected skills with most questions, and 1 of 3 pairs" in " ".join(
+        axis.figure.get_supxlabel().split()
+    )
+    with pytest.raises(SkillmoeError, match="the frame has no rows"):
+        diagrams.skill_graph(EDGES[:0])

@@ -14,6 +14,7 @@ from skillmoe_lib.evaluation.intervals import (
     Flips,
     Interval,
     accuracy_table,
+    bootstraps,
     compare,
     detectable,
     flips,
@@ -471,3 +472,16 @@ class TestVerdictAgainst:
             verdict_against(63.71, wilson(6, 10), n=100)
         with pytest.raises(SkillmoeError):
             verdict_against(0.6, wilson(6, 10), n=100, std=0.01, n_seeds=1)
+
+
+def test_many_bootstraps_at_once_are_each_as_by_itself():
+    random = generator("test", 3)
+    a, b = random.random((4, 60)).round(), random.random((4, 60))
+    b[3] = a[3]  # no spread
+    found = bootstraps(a - b, n_boot=300, level=0.9, seed=5)
+    for one, x, y in zip(found, a, b, strict=True):
+        assert one == pytest.approx(paired_bootstrap(x, y, n_boot=300, level=0.9, seed=5), abs=1e-12)
+    assert bootstraps([]) == []
+    for wrong in ([[0.0, 1.5]], [[0.0, math.nan]]):
+        with pytest.raises(SkillmoeError, match="from -1 to 1, without nulls"):
+            bootstraps(wrong)

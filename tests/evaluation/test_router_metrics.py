@@ -18,6 +18,20 @@ def flat(*values, n=100):
     return np.repeat(np.array(values, float)[:, None], n, axis=1)
 
 
+def normal_ends(values):
+    """Ends of the 95% interval of a mean over questions: normal, moved by its skewness (Cornish, Fisher)."""
+    error = values.std() / math.sqrt(values.size)
+    skew = ((values - values.mean()) ** 3).mean() / values.std() ** 3 / math.sqrt(values.size)
+    moved = values.mean() + (1.96**2 - 1) / 6 * skew * error
+    return moved - 1.96 * error, moved + 1.96 * error
+
+
+def of_draws(values, n_boot=4000):
+    """Three standard errors of the 2.5% quantile of n_boot draws of a normal mean: sqrt(p (1 - p) / n_boot)
+    over the density .0584 there, in standard errors of the mean."""
+    return 3 * math.sqrt(0.025 * 0.975 / n_boot) / 0.0584 * values.std() / math.sqrt(values.size)
+
+
 # -- AIQ ------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +56,14 @@ def test_aiq_is_the_area_over_the_range_of_costs():
     """From (1, .4) to (3, .8): a trapezoid of area 2 x .6 = 1.2 over a range of 2."""
     found = metrics.aiq(rows(0.5, 0.4, 0.8), flat(2, 1, 3))
     assert found.value == pytest.approx(0.6)
-    assert found.low < 0.6 < found.high
+
+
+def test_the_interval_of_aiq_is_that_of_a_mean_where_the_hull_is_a_line():
+    """Settings at costs 1 and 3: AIQ is the mean of (q1 + q3) / 2, whose spread over questions is known."""
+    quality = rows(0.4, 0.8, n=400)
+    each = quality.mean(axis=0)
+    found = metrics.aiq(quality, flat(1, 3, n=400), n_boot=4000)
+    assert (found.low, found.high) == pytest.approx(normal_ends(each), abs=of_draws(each))
 
 
 def test_aiq_on_a_common_range_keeps_the_best_quality_beyond_the_dearest_setting():
@@ -51,14 +72,17 @@ def test_aiq_on_a_common_range_keeps_the_best_quality_beyond_the_dearest_setting
 
 
 def test_aiq_of_a_paired_difference_is_narrower_than_its_parts():
+    """Both are means of (q1 + q3) / 2, so their difference is the mean of the questions' differences: its
+    spread is that of these, less than one part's, and not that of two independent means."""
     random = np.random.default_rng(0)
     base = random.random((2, 400)) < [[0.4], [0.7]]
     better = base | (random.random((2, 400)) < 0.1)
-    one, other = (metrics.aiq(x, flat(1, 3, n=400), seed=5) for x in (better, base))
-    gain = one.minus(other)
-    assert gain.estimate == pytest.approx(one.value - other.value)
+    one, other = (metrics.aiq(x, flat(1, 3, n=400), seed=5, n_boot=4000) for x in (better, base))
+    gain, each = one.minus(other), better.mean(axis=0) - base.mean(axis=0)
+    assert gain.estimate == pytest.approx(each.mean())
+    assert (gain.low, gain.high) == pytest.approx(normal_ends(each), abs=of_draws(each))
     assert gain.low > 0
-    assert gain.high - gain.low < 0.6 * (one.high - one.low)
+    assert gain.high - gain.low < one.high - one.low
 
 
 # -- LLMRouterBench -------------------------------------------------------------------------------------
@@ -84,6 +108,20 @@ def test_relative_gain_over_a_reference():
 def test_perf_gain_takes_the_best_setting():
     """The best of .5, .66 and .6 over a single model's .6."""
     assert metrics.perf_gain(rows(0.5, 0.66, 0.6), rows(0.6)[0]).value == pytest.approx(0.1)
+
+
+def test_accuracies_are_means_over_benchmarks_and_costs_over_questions():
+    """a has 300 questions and b 100. Settings .6 and .9, then .4 and .7: means .75 and .55; the single
+    model's .5 and .7 give .6, so PerfGain is .25 (weighed by questions .675 / .55 - 1). The first setting
+    costs 1 on a and 5 on b, 2 on average; the single model 4: 1 - 2 / 4."""
+    names = ["a"] * 300 + ["b"] * 100
+    right = np.hstack([rows(0.6, 0.4, n=300), rows(0.9, 0.7)])
+    single = np.hstack([rows(0.5, n=300), rows(0.7)])[0]
+    assert metrics.perf_gain(right, single, benchmarks=names).value == pytest.approx(0.25)
+    assert metrics.perf_gain(right, single).value == pytest.approx(0.675 / 0.55 - 1)
+    paid = np.hstack([flat(1, 1, n=300), flat(5, 5)])
+    found = metrics.cost_save(right, paid, single, flat(4, n=400)[0], benchmarks=names)
+    assert found.value == pytest.approx(0.5)
 
 
 def test_cost_save_takes_the_cheapest_setting_that_is_as_accurate():
@@ -131,9 +169,9 @@ def test_robustness_is_the_share_of_kept_choices():
 def test_the_interval_of_a_mean_like_metric_is_that_of_the_mean():
     """Gain over a constant reference of 1 is the accuracy minus 1: its interval is the binomial's."""
     found = metrics.relative_gain(rows(0.5, n=400)[0], np.ones(400), n_boot=4000)
-    half = 1.96 * math.sqrt(0.25 / 400)
-    assert found.low == pytest.approx(-0.5 - half, abs=0.006)
-    assert found.high == pytest.approx(-0.5 + half, abs=0.006)
+    right = rows(0.5, n=400)[0]
+    low, high = normal_ends(right)
+    assert (found.low, found.high) == pytest.approx((low - 1, high - 1), abs=of_draws(right))
 
 
 def test_no_spread_is_no_interval():

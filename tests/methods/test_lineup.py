@@ -12,6 +12,7 @@ from skillmoe_lib.inference import schedule
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
+from skillmoe_lib.methods.example_bank import ExampleBank
 from skillmoe_lib.methods.lineup import Choice
 from skillmoe_lib.methods.single import Run
 
@@ -37,6 +38,8 @@ CALLS = {
     "fusion_of_n": (6, 6),
     "best_of_n": (6, 6),
     "complexity_vote": (5, 5),
+    "adaptmi": (1, 1),
+    "own_examples": (1, 1),
     "random_k": (3, 3),
     "top_k": (3, 3),
     "sequential_without_skills": (1, 3),
@@ -58,6 +61,11 @@ def routes(slots, *, questions=("q1",), seeds=(0,), probability=0.25):
         for slot, name in enumerate(names)
     ]
     return tables.check(pd.DataFrame(rows, columns=list(tables.ROUTES.columns)), tables.ROUTES)
+
+
+def programs(*given, **settings):
+    """The programs of methods, with a bank of examples that has none for the questions asked here."""
+    return lineup.programs(*given, **{"bank": ExampleBank(), **settings})
 
 
 ALL_ROUTES = routes(dict.fromkeys(("symbolic_moe", *lineup.ROUTED), ("bob", "cid", "bob")))
@@ -116,11 +124,11 @@ def test_experts_that_would_say_the_same_are_named_once():
     """Same weights, prompt and sampling under two names: one text, two votes."""
     twins = replace(POOL, experts={**POOL.experts, "bea": replace(POOL.experts["bob"], name="bea")})
     with pytest.warns(UserWarning, match="'bob' and 'bea' are the same model with the same prompt") as said:
-        lineup.programs(["cot_task_best", "moa"], [QUESTION], twins, ALL_ROUTES, CHOICE, seeds=[0, 1])
+        programs(["cot_task_best", "moa"], [QUESTION], twins, ALL_ROUTES, CHOICE, seeds=[0, 1])
     assert len(said) == 1
     shown = replace(POOL.experts["bob"], name="bea", examples=(("1 + 1?", "The answer is \\boxed{2}"),))
     other = replace(POOL, experts={**POOL.experts, "bea": shown})
-    lineup.programs(["cot_task_best"], [QUESTION], other, ALL_ROUTES, CHOICE, seeds=[0])
+    programs(["cot_task_best"], [QUESTION], other, ALL_ROUTES, CHOICE, seeds=[0])
 
 
 # -- who is in the table -------------------------------------------------------------------------
@@ -166,30 +174,33 @@ def test_a_small_pool_says_why_a_method_is_left_out():
         (["cot_task_best"], {"choice": Choice(("ann",), "zoe")}, "unknown expert 'zoe'"),
         (["best_single"], {"choice": Choice(("ann",), "ann", "zoe")}, "unknown expert 'zoe'"),
         (["top_k"], {"routes": routes({"top_k": ["ann", "zoe"]})}, "unknown expert 'zoe'"),
+        (["adaptmi"], {"bank": None}, "'adaptmi' needs the validation answers that it shows"),
         ([], {}, "nothing to run"),
         (["top_k"], {"seeds": range(0)}, "nothing to run"),
     ],
 )
 def test_programs_refuse(names, settings, says_):
-    given = {"pool": POOL, "routes": ALL_ROUTES, "choice": CHOICE, "seeds": [0]} | settings
+    given = {"pool": POOL, "routes": ALL_ROUTES, "choice": CHOICE, "seeds": [0], "bank": ExampleBank()}
+    given |= settings
     if given["pool"] is not POOL:
         given |= {"choice": Choice(("ann", "bob"), "bob"), "routes": routes({"symbolic_moe": ["ann"]})}
     with pytest.raises(SkillmoeError, match=says_):
-        lineup.programs(
-            names, [QUESTION], given["pool"], given["routes"], given["choice"], seeds=given["seeds"]
-        )
+        programs(
+            names, [QUESTION], given["pool"], given["routes"], given["choice"],
+            **{name: given[name] for name in ("seeds", "bank")},
+        )  # fmt: skip
 
 
 def test_methods_that_recruit_nobody_need_no_route():
     none = routes({})
     for name in set(CALLS) - {*RECRUITED, *lineup.ROUTED}:
-        assert len(lineup.programs([name], [QUESTION], POOL, none, CHOICE, seeds=[0, 1])) == 2
+        assert len(programs([name], [QUESTION], POOL, none, CHOICE, seeds=[0, 1])) == 2
 
 
 def test_programs_are_keyed_by_method_seed_and_question():
     asked = [scenes.question("q1"), scenes.question("q2")]
     both = routes({"symbolic_moe": ["ann"], "top_k": ["bob"]}, questions=("q1", "q2"), seeds=(0, 1))
-    made = lineup.programs(["top_k", "symbolic_moe"], asked, POOL, both, CHOICE, seeds=[0, 1])
+    made = programs(["top_k", "symbolic_moe"], asked, POOL, both, CHOICE, seeds=[0, 1])
     assert list(made) == [
         Run(name, seed, question)
         for name in ("top_k", "symbolic_moe")
@@ -252,7 +263,7 @@ def different(request):
 
 
 def test_all_methods_in_one_run_call_what_the_table_says(tmp_path):
-    made = lineup.programs(list(CALLS), [QUESTION], POOL, ALL_ROUTES, CHOICE, seeds=[0])
+    made = programs(list(CALLS), [QUESTION], POOL, ALL_ROUTES, CHOICE, seeds=[0])
     played = scenes.play(made, different, tmp_path)
     assert dict(zip(played.costs["method"], played.costs["calls"], strict=True)) == {
         name: most for name, (_, most) in CALLS.items()
@@ -261,14 +272,14 @@ def test_all_methods_in_one_run_call_what_the_table_says(tmp_path):
 
 def test_who_is_asked_by_each_method():
     """The route's experts for what recruits, the best for one model's methods, the top three, the judge."""
-    made = lineup.programs(list(CALLS), [QUESTION], POOL, ALL_ROUTES, CHOICE, seeds=[0])
+    made = programs(list(CALLS), [QUESTION], POOL, ALL_ROUTES, CHOICE, seeds=[0])
     rounds = {key.method: scenes.drive(program, different).rounds for key, program in made.items()}
     first = {method: [request.expert for request in asked[0]] for method, asked in rounds.items()}
     last = {method: asked[-1][0].expert for method, asked in rounds.items()}
     for name in (*RECRUITED, *lineup.ROUTED):
         expected = ["bob"] if name in SEQUENTIAL else ["bob", "cid", "bob"]
         assert first[name] == expected, name
-    for name in ("cot_task_best", "best_single", "self_refine"):
+    for name in ("cot_task_best", "best_single", "self_refine", "adaptmi", "own_examples"):
         assert first[name] == ["ann"], name
     for name, n in {"self_consistency": 5, "debate": 3, "self_moa": 3, "best_of_n": 5}.items():
         assert first[name] == ["ann"] * n, name
@@ -280,14 +291,14 @@ def test_who_is_asked_by_each_method():
 
 def test_best_single_may_be_another_than_the_tasks_best():
     choice = Choice(("ann", "bob", "cid"), "ann", best_single="cid")
-    made = lineup.programs(["best_single"], [QUESTION], POOL, ALL_ROUTES, choice, seeds=[0])
+    made = programs(["best_single"], [QUESTION], POOL, ALL_ROUTES, choice, seeds=[0])
     (program,) = made.values()
     assert scenes.drive(program, different).rounds[0][0].expert == "cid"
 
 
 def test_slots_are_taken_in_their_order_whatever_the_rows_order():
     shuffled = routes({"top_k": ("cid", "ann", "bob")}).sample(frac=1, random_state=1)
-    (program,) = lineup.programs(["top_k"], [QUESTION], POOL, shuffled, CHOICE, seeds=[0]).values()
+    (program,) = programs(["top_k"], [QUESTION], POOL, shuffled, CHOICE, seeds=[0]).values()
     assert [request.expert for request in scenes.drive(program, different).rounds[0]] == ["cid", "ann", "bob"]
 
 
@@ -295,7 +306,7 @@ def test_weighted_vote_weighs_by_the_routes_probability():
     rows = routes({"symbolic_moe": ("ann", "bob", "cid")})
     for chances, winner in (((0.2, 0.2, 0.5), "C"), ((0.2, 0.5, 0.2), "B"), ((None, None, None), "A")):
         weighed = tables.check(rows.assign(probability=list(chances)), tables.ROUTES)
-        (program,) = lineup.programs(["weighted_vote"], [QUESTION], POOL, weighed, CHOICE, seeds=[0]).values()
+        (program,) = programs(["weighted_vote"], [QUESTION], POOL, weighed, CHOICE, seeds=[0]).values()
         assert scenes.drive(program, different).result.value == winner
 
 
@@ -310,7 +321,7 @@ def test_equal_requests_of_different_methods_are_generated_once(tmp_path):
         "self_consistency", "complexity_vote", "best_of_n", "cot_task_best", "best_single", "self_moa",
         "symbolic_moe", "majority_vote", "weighted_vote", "top_k", "moa",
     ]  # fmt: skip
-    made = lineup.programs(names, [QUESTION], POOL, ALL_ROUTES, CHOICE, seeds=[0])
+    made = programs(names, [QUESTION], POOL, ALL_ROUTES, CHOICE, seeds=[0])
     played = scenes.play(made, different, tmp_path)
     asked = [request_id for outcome in played.outcomes.values() for request_id in outcome.request_ids]
     # 5 + 5 + 6 + 1 + 1 + 4 + 4 + 3 + 3 + 3 + 7
@@ -328,14 +339,14 @@ def test_equal_requests_of_different_methods_are_generated_once(tmp_path):
 
 def test_two_seeds_share_nothing(tmp_path):
     both = routes({"symbolic_moe": ["ann", "bob", "cid"]}, seeds=(0, 1))
-    made = lineup.programs(["symbolic_moe"], [QUESTION], POOL, both, CHOICE, seeds=[0, 1])
+    made = programs(["symbolic_moe"], [QUESTION], POOL, both, CHOICE, seeds=[0, 1])
     assert len(scenes.play(made, different, tmp_path).engine.requests) == 8
 
 
 def test_every_program_is_answered_from_the_store_in_a_second_run(tmp_path):
     for root_has in (False, True):
         engine = ScriptedEngine(different)
-        made = lineup.programs(list(CALLS), [QUESTION], POOL, ALL_ROUTES, CHOICE, seeds=[0])
+        made = programs(list(CALLS), [QUESTION], POOL, ALL_ROUTES, CHOICE, seeds=[0])
         outcomes = schedule.run(made, engine, GenerationStore(tmp_path))
         asked = set(results.used_requests(outcomes)["request_id"])
         assert len(engine.requests) == (0 if root_has else len(asked))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.profiling.profiles import profile
 from skillmoe_lib.routing import belief
 from skillmoe_lib.routing.belief import Belief, BestBySkill, ask_in_turn
 
@@ -146,6 +147,22 @@ def test_accuracy_on_skills_by_hand():
     assert routes["suitability"].tolist() == pytest.approx([0.8, 0.2])
     plain = BestBySkill(use_skills=False).fit(skills, scores)
     assert plain.estimates(skills, question_ids=["t1", "t3"])["bob"].tolist() == pytest.approx([0.4, 0.4])
+
+
+def test_answers_are_counted_as_in_a_profile():
+    """With a skill named twice, repeated answers, some not run, and skills of questions without answers."""
+    random = np.random.default_rng(2)
+    named = {f"q{i}": random.choice(list("xyz"), 2).tolist() for i in range(12)}
+    rows = [(f"q{i}", e, "A", bool(random.random() < 0.5)) for i in range(10) for e in "abb"]
+    scores = scores_of(rows)
+    scores.loc[3, "status"] = "not_run"
+    right, n = belief.by_skill(skills_of(named), scores, ["a", "b", "c"])
+    counted = profile(skills_of(named), scores).set_index(["expert", "skill"])
+    assert {pair: (2 * right - n).loc[pair] for pair in counted.index} == counted["score"].to_dict()
+    assert {pair: n.loc[pair] for pair in counted.index} == counted["n"].to_dict()
+    assert n.loc["c"].eq(0).all()
+    with pytest.raises(SkillmoeError, match="no profile: none of 10 scored questions is among the 1"):
+        belief.by_skill(skills_of({"other": ["x"]}), scores, ["a", "b"])
 
 
 def test_wrong_settings_are_told():

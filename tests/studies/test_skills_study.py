@@ -79,12 +79,38 @@ def two_skill_pool(rule, n=900):
 
 @pytest.mark.parametrize("rule", ["weaker", "stronger"])
 def test_the_rule_by_which_answers_were_made_predicts_best(rule):
+    """Predicted is the estimate on 225 questions of the skill, observed the share on 450: with accuracy p
+    each differs from p by about sqrt(p (1 - p) / n), and the prior moves the estimate 10 / 235 of the way to
+    the overall accuracy. Three standard errors of the difference and that step bound it."""
     found = study.weakest_link(two_skill_pool(study.COMBINED[rule])).set_index("rule")
     assert found["brier"].idxmin() == rule
     assert found.loc[rule, "high"] < 0
-    assert found.loc[rule, "predicted"] == pytest.approx(found.loc[rule, "observed"], abs=0.1)
-    assert found.loc["overall", "difference"] == 0
+    p = {"weaker": 0.3, "stronger": 0.9}[rule]
+    error = 3 * np.sqrt(p * (1 - p) * (1 / 225 + 1 / 450)) + 10 / 235 * abs(p - 0.6)
+    assert abs(found.loc[rule, "predicted"] - found.loc[rule, "observed"]) < error
     assert found["n_questions"].eq(450).all()
+
+
+def test_the_weakest_link_by_hand():
+    """Right on 3 of 4 questions of x and 0 of 2 of y: overall 1/2. With two imagined answers of that accuracy
+    x is (3 + 1) / 6 = 2/3 and y (0 + 1) / 4 = 1/4. Of two test questions of both one is answered right: the
+    mean squared error of a prediction p is ((1 - p)^2 + p^2) / 2."""
+    named = {**{q: ["x"] for q in "abcd"}, **{q: ["y"] for q in "ef"}, "s": ["y", "x"], "t": ["x", "y"]}
+    right = dict.fromkeys("abcs", True)
+    asked = pd.DataFrame(
+        {"question_id": list(named), "split": ["test" if q in "st" else "validation" for q in named]}
+    )
+    rows = [(q, "e", "A" if right.get(q) else "B", right.get(q, False)) for q in named]
+    answered = pd.DataFrame(rows, columns=["question_id", "expert", "answer", "correct"])
+    pool = from_recorded(asked, answered, skills=skills_of(named))
+    found = study.weakest_link(pool, prior=2.0).set_index("rule")
+    predicted = {"weaker": 1 / 4, "product": 1 / 6, "mean": 11 / 24, "stronger": 2 / 3, "overall": 1 / 2}
+    assert found["predicted"].to_dict() == pytest.approx(predicted)
+    error = {rule: ((1 - p) ** 2 + p**2) / 2 for rule, p in predicted.items()}
+    assert found["brier"].to_dict() == pytest.approx(error)
+    assert found["difference"].to_dict() == pytest.approx({rule: e - 1 / 4 for rule, e in error.items()})
+    assert found["observed"].eq(1 / 2).all()
+    assert found[["n_questions", "n_answers"]].eq(2).all(axis=None)
 
 
 def test_the_weakest_link_needs_questions_of_two_skills():
