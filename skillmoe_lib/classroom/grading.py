@@ -201,7 +201,7 @@ def _mark(
 
 
 def _line(text: str, most: int) -> str:
-    """Text as one line: no character that a terminal or a page acts on, such as an escape or a change of direction."""
+    """Text as one line, without what a terminal or a page acts on: escapes, changes of direction."""
     words = " ".join(text.encode(errors="replace").decode().split())
     return "".join(c for c in words if c.isprintable())[:most]
 

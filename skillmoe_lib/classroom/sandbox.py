@@ -22,8 +22,8 @@ from skillmoe_lib.classroom.submission import ANSWERS
 from skillmoe_lib.paths import project_root
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-#: If root grades, each submission runs as one of these users, another one than those beside it: limits on processes
-#: count per user.
+#: If root grades, each submission runs as one of these users, another one than those beside it: the limit on
+#: processes counts per user.
 _USERS = cycle(range(61_184 + os.getpid() % 2_000, 65_184))
 _GRACE_S = 60.0
 

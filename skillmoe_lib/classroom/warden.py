@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "/submission"
-#: Where the submission has the same file system once more, as its root: a process whose root is not that of its
+#: Where the same file system is once more, as the submission's root: a process whose root is not that of its
 #: namespace may make no namespace of its own, in which it could mount what it likes.
 _INSIDE = "/in"
 TAKEN = ("answers.json", "run.jsonl")

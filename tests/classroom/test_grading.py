@@ -273,7 +273,10 @@ def test_the_folders_name_decides_whose_variant_counts(course: Path) -> None:
         ('{"answers": {"total": ' + "9" * 5_000 + "}}", "answers.json is not what submit writes"),
         ('{"answers": {"total": -1e999}}', "answers.json is not what submit writes"),
         ('{"answers": {"points": 5}}', "answers.json holds 'points', which counts for nothing"),
-        ('{"answers": {"' + "x" * 99 + '": 5}}', f"answers.json holds '{'x' * 40}', which counts for nothing"),
+        (
+            '{"answers": {"' + "x" * 99 + '": 5}}',
+            f"answers.json holds '{'x' * 40}', which counts for nothing",
+        ),
     ],
 )
 def test_a_faulty_file_of_answers_scores_nothing(text: str | None, fault: str) -> None:
@@ -386,7 +389,7 @@ def test_a_folder_that_is_no_plain_one_holds_nothing_up(tmp_path: Path) -> None:
 
 
 def test_what_a_student_writes_is_text() -> None:
-    """No escape of a terminal, no change of direction, no markup, in the table, the page and what is printed."""
+    """No terminal escape, no change of direction, no markup: in the table, the page and what is printed."""
     written = "\x1b[2J\u202e<img src=x>\n=1+1\x07\ud800"
     score_of = Score(0.0, grading._line(written, 300), written)
     notes = [grading._line(written, 300)]
