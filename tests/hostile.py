@@ -116,8 +116,9 @@ for pid in pids:
         found += [open(f"/proc/{{pid}}/environ").read()] if pid == "1" else []
     except OSError:
         pass
-for top, _, names in os.walk("/"):
-    if top.startswith(("/proc", "/sys", "/in/")):
+for top, inner, names in os.walk("/"):
+    if top in ("/proc", "/sys", "/in"):
+        inner.clear()
         continue
     found += [os.path.join(top, name) for name in names if name == "01_tiny_key.py"]
 if found:
