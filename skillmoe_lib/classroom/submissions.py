@@ -213,7 +213,7 @@ def prepare(submission: Submission, assignment: Assignment) -> Prepared:
 
 def _text(source: str) -> str:
     """Text for a page: lines stay, characters that a page acts on (such as a change of direction) do not."""
-    return "".join(c for c in source if c.isprintable() or c == "\n" or "\ud800" <= c <= "\udfff")
+    return "".join(c for c in source if c.isprintable() or c.isspace() or "\ud800" <= c <= "\udfff")
 
 
 def shown(name: str) -> str:
