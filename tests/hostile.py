@@ -117,7 +117,7 @@ for pid in pids:
     except OSError:
         pass
 for top, inner, names in os.walk("/"):
-    if top in ("/proc", "/sys", "/in"):
+    if top in ("/proc", "/sys", "/in") or top.endswith(("-packages", "/share", "/include")):
         inner.clear()
         continue
     found += [os.path.join(top, name) for name in names if name == "01_tiny_key.py"]
@@ -221,7 +221,11 @@ HOSTILE = {
     ),
     "kills": Attack(before("table_solution", _KILL), "its process ended in code cell", 2),
     "stays": Attack(before("table_solution", _STAY), "", 5),
-    "fills": Attack(before("table_solution", _FILL), "table: not submitted: its cell raised OSError", 2),
+    "fills": Attack(
+        before("table_solution", _FILL),
+        "table: not submitted: its cell raised SkillmoeError (cannot write answers.json",
+        2,
+    ),
     "tampers": Attack(_more_points, "", 5),
     "copies": Attack(
         lambda n: json.loads(json.dumps(n).replace("copies", "honest")),
