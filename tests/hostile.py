@@ -85,6 +85,15 @@ def _twice(notebook: Notebook) -> Notebook:
     return notebook
 
 
+def _more_points(notebook: Notebook) -> Notebook:
+    for cell in notebook["cells"]:
+        if about := cell["metadata"].get("nbgrader"):
+            about |= {"points": 1000, "grade": True, "solution": True, "locked": False, "schema_version": "x"}
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1000 points\n" * 20_000}]
+        cell["id"] = "the same"
+    return notebook
+
+
 def _other_test(notebook: Notebook) -> Notebook:
     notebook["cells"][index(notebook, "total")]["source"] = 'submit("total", 10**9)'
     return notebook
@@ -93,13 +102,23 @@ def _other_test(notebook: Notebook) -> Notebook:
 _READ_THE_KEY = f"""
 import os
 found = []
-for place in ({str(KEY)!r}, "/proc/1/root" + {str(KEY)!r}, {str(COURSE)!r}):
+pids = [name for name in os.listdir("/proc") if name.isdigit()]
+roots = ["", "/old", "/in", "/proc/self/cwd/../../..", *(f"/proc/{{pid}}/root" for pid in pids)]
+for place in [*(root + {str(KEY)!r} for root in roots), {str(COURSE)!r}]:
     try:
         found.append(open(place).read() if place.endswith(".py") else os.listdir(place))
     except OSError:
         pass
-for top, _, names in os.walk("/"):
-    if top.startswith(("/proc", "/sys")):
+for pid in pids:
+    try:
+        links = [os.readlink(f"/proc/{{pid}}/fd/{{name}}") for name in os.listdir(f"/proc/{{pid}}/fd")]
+        found += [link for link in links if "key" in link]
+        found += [open(f"/proc/{{pid}}/environ").read()] if pid == "1" else []
+    except OSError:
+        pass
+for top, inner, names in os.walk("/"):
+    if top in ("/proc", "/sys", "/in") or top.endswith(("-packages", "/share", "/include")):
+        inner.clear()
         continue
     found += [os.path.join(top, name) for name in names if name == "01_tiny_key.py"]
 if found:
@@ -111,12 +130,14 @@ open("answers.json", "w").write(json.dumps({"answers": {"total": 1, "bonus": 100
 open("grades.csv", "w").write("student_id,score\\n")
 """
 _KILL = """
-import os
-for victim in (os.getppid(), -1, os.getpid()):
-    try:
-        os.kill(victim, 9)
-    except OSError:
-        pass
+import os, signal
+for victim in (os.getppid(), 1, -1, os.getpid()):
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        try:
+            if victim > 0 or number == signal.SIGKILL:
+                os.kill(victim, number)
+        except OSError:
+            pass
 """
 _PATCH = """
 import json, skillmoe_lib.classroom as room, skillmoe_lib.classroom.submission as inner
@@ -128,6 +149,25 @@ class Anything(int):
     __eq__ = lambda self, other: True
     __hash__ = int.__hash__
 total = Anything(7)
+"""
+
+#: What a process that stays behind is known by.
+STAYS = "98765"
+_STAY = f"""
+import atexit, signal, subprocess, threading, time
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+subprocess.Popen(["setsid", "sleep", "{STAYS}"], start_new_session=True)
+threading.Thread(target=time.sleep, args=(1000,)).start()
+atexit.register(lambda: open("answers.json", "w").write("changed at exit"))
+"""
+_FILL = """
+for place in (".", "/tmp", "/dev/shm"):
+    try:
+        for number in range(10**6):
+            open(f"{place}/.{number}", "w").close()
+    except OSError:
+        pass
 """
 
 HOSTILE = {
@@ -180,6 +220,13 @@ HOSTILE = {
         5,
     ),
     "kills": Attack(before("table_solution", _KILL), "its process ended in code cell", 2),
+    "stays": Attack(before("table_solution", _STAY), "", 5),
+    "fills": Attack(
+        before("table_solution", _FILL),
+        "table: not submitted: its cell raised SkillmoeError (cannot write answers.json",
+        2,
+    ),
+    "tampers": Attack(_more_points, "", 5),
     "copies": Attack(
         lambda n: json.loads(json.dumps(n).replace("copies", "honest")),
         "the notebook's student_id is 'honest'",

@@ -19,7 +19,7 @@ from skillmoe_lib.classroom import sandbox
 from skillmoe_lib.classroom.course import Assignment, read_course, read_dates
 from skillmoe_lib.classroom.sandbox import Execution, Limits
 from skillmoe_lib.classroom.scoring import Score, score
-from skillmoe_lib.classroom.submissions import Found, Submission, find_submissions, prepare
+from skillmoe_lib.classroom.submissions import Found, Submission, find_submissions, prepare, shown
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.files import replace_file
 from skillmoe_lib.seeding import digest
@@ -59,6 +59,8 @@ class Mark:
     """When it was handed in, UTC; "" if it was not."""
     late_submission_penalty: float = 0.0
     wall_s: float = 0.0
+    isolation: str = ""
+    """What held the submission: `namespaces`, or `python` where the system offers none; "" if nothing ran."""
 
     @property
     def raw_score(self) -> float:
@@ -78,8 +80,7 @@ class Mark:
             for name, found in self.scores.items()
             if found.reason
         ]
-        line = " ".join("; ".join([*self.notes, *of_exercises]).split())[:1_000]
-        return line.encode(errors="replace").decode()
+        return _line("; ".join([*self.notes, *of_exercises]), 1_000)
 
 
 def grade(
@@ -136,9 +137,11 @@ def grade(
     students = sorted({*found.students, *people})
     jobs = [(student, course[name]) for name in asked for student in students]
 
+    held = sandbox.have_namespaces() if namespaces is None else namespaces
+
     def one(job: tuple[str, Assignment]) -> Mark:
         student, of = job
-        mark = _mark(student, of, found, (source, folder, target), limits, namespaces)
+        mark = _mark(student, of, found, (source, folder, target), limits, held)
         mark = _dated(mark, due.get(of.name), a_day)
         if tell:
             tell(mark)
@@ -161,7 +164,7 @@ def _mark(
     found: Found,
     hidden: Sequence[Path],
     limits: Limits | None,
-    namespaces: bool | None,
+    namespaces: bool,
 ) -> Mark:
     """Execute and score what a student handed in for an assignment."""
     mine = [s for s in found.submissions if (s.student_id, s.assignment) == (student, assignment.name)]
@@ -174,7 +177,7 @@ def _mark(
     execution = sandbox.execute(prepared.cells, limits=limits, hidden=hidden, namespaces=namespaces)
     scores, fault = score(assignment, student, execution.answers)
     notes = [
-        *([f"{len(mine)} notebooks, of which {chosen.path.name} was graded"] if len(mine) > 1 else ()),
+        *([f"{len(mine)} notebooks, of which {shown(chosen.path.name)} was graded"] if len(mine) > 1 else ()),
         *chosen.notes,
         *prepared.notes,
         *([execution.stopped] if execution.stopped else ()),
@@ -189,11 +192,18 @@ def _mark(
         max_score=assignment.max_points,
         most=assignment.points,
         scores=_explained(scores, execution, assignment),
-        notes=notes,
+        notes=[_line(note, 300) for note in notes],
         reflections=prepared.reflections,
         timestamp=_stamp(chosen),
         wall_s=execution.wall_s,
+        isolation="namespaces" if namespaces else "python",
     )
+
+
+def _line(text: str, most: int) -> str:
+    """Text as one line, without what a terminal or a page acts on: escapes, changes of direction."""
+    words = " ".join(text.encode(errors="replace").decode().split())
+    return "".join(c for c in words if c.isprintable())[:most]
 
 
 def _identity(execution: Execution, student: str) -> list[str]:
@@ -215,7 +225,7 @@ def _explained(scores: Mapping[str, Score], execution: Execution, assignment: As
     return {
         name: Score(0.0, f"not submitted: its cell raised {raised[name].error}", raised[name].said)
         if found.reason == "not submitted" and name in raised
-        else found
+        else Score(found.points, _line(found.reason, 300), found.detail)
         for name, found in scores.items()
     }
 
@@ -272,15 +282,15 @@ def _people(path: Path) -> dict[str, dict[str, str]]:
 def _table(
     marks: Sequence[Mark], people: Mapping[str, Mapping[str, str]], assignments: Sequence[Assignment]
 ) -> str:
-    """`grades.csv`: nbgrader's columns, one ASSIGNMENT:EXERCISE for each exercise, and the reason."""
+    """`grades.csv`: nbgrader's columns, one ASSIGNMENT:EXERCISE for each exercise, isolation and reason."""
     exercises = [f"{assignment.name}:{name}" for assignment in assignments for name in assignment.points]
     sink = io.StringIO()
-    writer = csv.DictWriter(sink, [*NBGRADER, *exercises, "reason"], lineterminator="\n")
+    writer = csv.DictWriter(sink, [*NBGRADER, *exercises, "isolation", "reason"], lineterminator="\n")
     writer.writeheader()
     for mark in marks:
         row = {name: getattr(mark, name, "") for name in NBGRADER} | dict(people.get(mark.student_id, {}))
         row |= {f"{mark.assignment}:{name}": found.points for name, found in mark.scores.items()}
-        row["reason"] = mark.reason
+        row |= {"isolation": mark.isolation, "reason": mark.reason}
         writer.writerow({name: _cell(value) for name, value in row.items()})
     return sink.getvalue()
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,9 @@ from skillmoe_lib.classroom.submission import ANSWERS
 from skillmoe_lib.paths import project_root
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-#: The submission runs as a user of its own, if root grades: the first of these plus this process's id.
-_FIRST_USER, _N_USERS = 61_184, 4_000
+#: If root grades, each submission runs as one of these users, another one than those beside it: the limit on
+#: processes counts per user.
+_USERS = cycle(range(61_184 + os.getpid() % 2_000, 65_184))
 _GRACE_S = 60.0
 
 
@@ -121,7 +123,7 @@ def _job(namespaces: bool) -> dict[str, Any]:
     keep = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
     return {
         "namespaces": namespaces,
-        "user": _FIRST_USER + os.getpid() % _N_USERS,
+        "user": next(_USERS),
         "python": sys.executable,
         "runner": runner.__file__,
         "readable": [

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the process that scores reads no notebooks
     from skillmoe_lib.classroom.course import Assignment
 
 _TIME_S = 60.0
+#: Lists in lists; what can be read can also be nested too deep to be passed on.
+_DEEPEST = 20
 
 
 class Score(NamedTuple):
@@ -75,21 +77,31 @@ def read_answers(text: str | None, assignment: "Assignment") -> tuple[dict[str, 
     if text is None:
         return {}, ""
     try:
-        given = json.loads(text, parse_constant=_refuse)
+        given = json.loads(text, parse_constant=_finite, parse_float=_finite)
         values = given["answers"]
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or _depth(values, _DEEPEST + 1) > _DEEPEST:
             raise TypeError
     except (ValueError, TypeError, KeyError, RecursionError):
         return {}, "answers.json is not what submit writes"
     foreign = sorted({*given} - {"answers"}) + sorted({*values} - {*assignment.points})
-    fault = (
-        f"answers.json holds {', '.join(map(repr, foreign[:3]))}, which counts for nothing" if foreign else ""
-    )
+    shown = ", ".join(repr(name[:40]) for name in foreign[:3])
+    fault = f"answers.json holds {shown}, which counts for nothing" if foreign else ""
     return {name: value for name, value in values.items() if name in assignment.points}, fault
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON")
+def _finite(text: str) -> float:
+    """A number of JSON; not NaN, Infinity, or 1e999, which Python would read as infinite."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no JSON")
+    return number
+
+
+def _depth(value: Any, most: int) -> int:
+    """How deep lists and dictionaries are nested; looks no deeper than `most`."""
+    if most == 0 or not isinstance(value, list | dict):
+        return 0
+    inside = value if isinstance(value, list) else value.values()
+    return 1 + max((_depth(item, most - 1) for item in inside), default=0)
 
 
 def _ask(

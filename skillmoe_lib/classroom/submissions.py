@@ -6,9 +6,11 @@ JSON of limited size that may hold anything.
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,6 +20,8 @@ from skillmoe_lib.errors import SkillmoeError
 
 _LARGEST_BYTES = 20_000_000
 _MOST_CELLS = 1_000
+_MOST_FILES = 200
+_NO_SUBMISSIONS = {"timestamp.txt", "answers.json"}
 
 
 class Prepared(NamedTuple):
@@ -68,7 +72,10 @@ def find_submissions(folder: Path, course: Mapping[str, Assignment]) -> Found:
     submissions: list[Submission] = []
     refused: dict[str, list[str]] = {}
     for student in students:
-        for path in _files(folder / student):
+        files = list(islice(_files(folder / student), _MOST_FILES + 1))
+        if len(files) > _MOST_FILES:
+            refused[student] = [f"more than {_MOST_FILES} files, of which the first were read"]
+        for path in files[:_MOST_FILES]:
             found = _read(student, path, course)
             if isinstance(found, Submission):
                 submissions.append(found)
@@ -81,19 +88,25 @@ def _files(folder: Path) -> Iterable[Path]:
     """Files of a student's folder and of the folders in it; not nbgrader's time stamp, not hidden ones."""
     if folder.is_symlink():
         return
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in {"timestamp.txt", "answers.json"}:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from (p for p in _files(path) if p.parent == path)
+    for path in _listed(folder):
+        if os.path.isdir(path) and not path.is_symlink():  # noqa: PTH112 - no error for what may not be seen
+            yield from (inner for inner in _listed(path) if not os.path.isdir(inner))  # noqa: PTH112
         else:
             yield path
 
 
+def _listed(folder: Path) -> list[Path]:
+    """What a folder holds, by name; nothing if it may not be read."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name not in _NO_SUBMISSIONS)
+    except OSError:
+        return []
+
+
 def _read(student: str, path: Path, course: Mapping[str, Assignment]) -> Submission | str:
     """A submission, or why this file is none."""
-    name = _shown(path.name)
-    if path.is_symlink() or not path.is_file():
+    name = shown(path.name)
+    if path.is_symlink() or not os.path.isfile(path):  # noqa: PTH113 - no error for what may not be seen
         return f"{name} is a link or no file"
     if path.stat().st_size > _LARGEST_BYTES:
         return f"{name} is larger than {_LARGEST_BYTES / 1e6:g} MB"
@@ -142,12 +155,15 @@ def _handed_in(path: Path) -> datetime:
     """When it was handed in: nbgrader's timestamp.txt beside it if there is one, else the file's own time."""
     stamp = path.with_name("timestamp.txt")
     try:
-        if stamp.is_symlink():
+        if stamp.is_symlink() or not stamp.is_file() or stamp.stat().st_size > 100:
             raise OSError
         day, hour, *zone = stamp.read_text(encoding="utf-8").split()
-        return datetime.fromisoformat(f"{day} {hour}").replace(tzinfo=ZoneInfo(zone[0]) if zone else UTC)
-    except (OSError, ValueError, KeyError):
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        given = datetime.fromisoformat(f"{day} {hour}").replace(tzinfo=ZoneInfo(zone[0]) if zone else UTC)
+        if not 1970 <= given.astimezone(UTC).year < 9999:
+            raise ValueError
+        return given
+    except (OSError, ValueError, KeyError, OverflowError):
+        return datetime.fromtimestamp(min(max(path.stat().st_mtime, 0), 2**35), UTC)  # to the year 3058
 
 
 def prepare(submission: Submission, assignment: Assignment) -> Prepared:
@@ -175,7 +191,7 @@ def prepare(submission: Submission, assignment: Assignment) -> Prepared:
             kept.append(original)
         else:
             if cell.grade_id in assignment.questions and cell.source.strip() != original.source.strip():
-                reflections[cell.grade_id] = cell.source[:5_000]
+                reflections[cell.grade_id] = _text(cell.source[:5_000])
             kept.append(cell)
     order = [cell.grade_id for cell in assignment.given if cell.grade_id]
     for place, name in enumerate(order):
@@ -195,6 +211,11 @@ def prepare(submission: Submission, assignment: Assignment) -> Prepared:
     return Prepared(cells, list(dict.fromkeys(notes)), reflections)
 
 
-def _shown(name: str) -> str:
+def _text(source: str) -> str:
+    """Text for a page: lines stay, characters that a page acts on (such as a change of direction) do not."""
+    return "".join(c for c in source if c.isprintable() or c.isspace() or "\ud800" <= c <= "\udfff")
+
+
+def shown(name: str) -> str:
     """A file's name for a line of text."""
     return "".join(c if c.isprintable() else "?" for c in name)[:60]

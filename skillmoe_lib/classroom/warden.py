@@ -26,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "/submission"
+#: Where the same file system is once more, as the submission's root: a process whose root is not that of its
+#: namespace may make no namespace of its own, in which it could mount what it likes.
+_INSIDE = "/in"
 TAKEN = ("answers.json", "run.jsonl")
 _LARGEST_TAKEN_BYTES = 1_000_000
 _FOLDER_BYTES = 64 * 2**20
@@ -77,6 +80,7 @@ def main() -> None:
             _, status = os.waitpid(child, 0)
             sys.exit(os.waitstatus_to_exitcode(status))
         _prctl(_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one signal that a submission could end us by
         user = job["user"] if uid == 0 else None
         _file_system(job, user if user is not None else uid)
         folder = FOLDER
@@ -176,6 +180,10 @@ def _limit(limits: dict[str, Any], user: int | None, namespaces: bool) -> Callab
             _, hard = resource.getrlimit(which)
             most = most if hard == resource.RLIM_INFINITY else min(most, hard)
             resource.setrlimit(which, (most, most))
+        if namespaces:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.chroot(_INSIDE)
+            os.chdir(FOLDER)
         if user is not None:
             os.setgroups([])
             os.setgid(user)
@@ -192,14 +200,39 @@ def _resident_bytes(pid: int, namespaces: bool) -> list[int]:
     found = []
     if namespaces:
         own, page = os.getpid(), os.sysconf("SC_PAGE_SIZE")
+        shared = _shared_bytes()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != own:
                 with contextlib.suppress(OSError, ValueError, IndexError):
                     found.append(int((entry / "statm").read_text().split()[1]) * page)
+                    shared |= _nameless_bytes(entry / "fd")
+        if found:
+            found[0] += sum(shared.values())
         return found
     for process in _family(pid):
         with contextlib.suppress(Exception):  # it has just ended
             found.append(process.memory_info().rss)
+    return found
+
+
+def _shared_bytes() -> dict[Any, int]:
+    """Memory of System V segments, which no process need have mapped."""
+    found: dict[Any, int] = {}
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
+            fields = line.split()
+            found["segment", fields[1]] = int(fields[14])
+    return found
+
+
+def _nameless_bytes(descriptors: Path) -> dict[Any, int]:
+    """Memory of open files without a name, such as those of memfd_create, by file."""
+    found: dict[Any, int] = {}
+    for descriptor in descriptors.iterdir():
+        with contextlib.suppress(OSError):  # closed by now
+            about = descriptor.stat()
+            if stat.S_ISREG(about.st_mode) and about.st_nlink == 0:
+                found[about.st_dev, about.st_ino] = about.st_blocks * 512
     return found
 
 
@@ -281,7 +314,7 @@ def _file_system(job: dict[str, Any], owner: int) -> None:
     root = Path(job["folder"])
     _mount("none", "/", "", _REC | _PRIVATE)
     _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=4m,mode=755")
-    for place in ("tmp", "dev", "proc", FOLDER[1:]):
+    for place in ("tmp", "dev", "proc", FOLDER[1:], _INSIDE[1:]):
         (root / place).mkdir()
     in_memory = f"size={_FOLDER_BYTES},nr_inodes={_N_FILES},uid={owner}"
     _mount("tmpfs", root / "tmp", "tmpfs", _NOSUID | _NODEV, f"{in_memory},mode=1777")
@@ -306,6 +339,7 @@ def _file_system(job: dict[str, Any], owner: int) -> None:
     Path("/old").rmdir()
     _mount("none", "/dev", "", _REMOUNT | _BIND | _RDONLY | _NOSUID)
     _mount("none", "/", "", _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
+    _mount("/", _INSIDE, "", _BIND | _REC)
 
 
 def _device(path: Path) -> None:

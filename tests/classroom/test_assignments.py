@@ -1,5 +1,6 @@
 """The six assignments: every solution scores full points, an untouched or copied version does not."""
 
+import csv
 import importlib.util
 import json
 from pathlib import Path
@@ -10,8 +11,8 @@ import nbformat
 import pytest
 
 from skillmoe_lib.classroom import course, variant
-from skillmoe_lib.classroom.grading import grade
 from skillmoe_lib.classroom.sandbox import have_namespaces
+from skillmoe_lib.cli.commands import main
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "assignments" / "source"
 NAMES = [path.stem for path in sorted(SOURCE.glob("*.ipynb"))]
@@ -27,23 +28,17 @@ def key_of(name: str) -> ModuleType:
     return module
 
 
-def answers_of(notebook: Any, student_id: str, *, go_on: bool = False) -> dict[str, Any]:
-    """What the notebook submits in the working folder; with `go_on`, a cell that fails does not end it."""
+def answers_of(notebook: Any, student_id: str) -> dict[str, Any]:
+    """What the notebook submits in the working folder."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         tagged = "parameters" in cell.metadata.get("tags", [])
         source = f"student_id = {student_id!r}" if tagged else cell.source
-        try:
-            exec(
-                compile(source, cell.metadata.get("nbgrader", {}).get("grade_id", "cell"), "exec"), namespace
-            )
-        except Exception:
-            if not go_on:
-                raise
-    path = Path("answers.json")
-    return json.loads(path.read_text(encoding="utf-8"))["answers"] if path.exists() else {}
+        name = cell.metadata.get("nbgrader", {}).get("grade_id", "cell")
+        exec(compile(source, name, "exec"), namespace)
+    return dict(json.loads(Path("answers.json").read_text(encoding="utf-8"))["answers"])
 
 
 def points_of(name: str, answers: dict[str, Any], student_id: str) -> dict[str, tuple[float, str]]:
@@ -59,29 +54,18 @@ def test_there_are_six_of_ten_points() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_solution_scores_full_points(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook = nbformat.read(SOURCE / f"{name}.ipynb", as_version=4)
-    submitted = {}
-    for student_id in ("ada", "Zoë 17"):
-        folder = tmp_path / student_id
-        folder.mkdir()
-        monkeypatch.chdir(folder)
-        submitted[student_id] = answers_of(notebook, student_id)
-        marks = points_of(name, submitted[student_id], student_id)
-        full = {exercise: (points, "") for exercise, points in COURSE[name].points.items()}
-        assert {exercise: (points, said) for exercise, (points, said) in marks.items()} == full
-    copied = points_of(name, submitted["ada"], "Zoë 17")
+    monkeypatch.chdir(tmp_path)
+    submitted = answers_of(nbformat.read(SOURCE / f"{name}.ipynb", as_version=4), "ada")
+    full = {exercise: (points, "") for exercise, points in COURSE[name].points.items()}
+    assert {k: tuple(mark) for k, mark in points_of(name, submitted, "ada").items()} == full
+    copied = points_of(name, submitted, "Zoë 17")
     assert sum(points for points, _ in copied.values()) <= 3, "another student's answers"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_untouched_version_scores_nothing(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_line_of_a_solution_is_shown(name: str) -> None:
     pytest.importorskip("nbgrader")
-    monkeypatch.chdir(tmp_path)
-    version = course.student_version(SOURCE / f"{name}.ipynb")
-    assert answers_of(version, "ada", go_on=True) == {}
-    shown = "\n".join(cell.source for cell in version.cells)
+    shown = "\n".join(cell.source for cell in course.student_version(SOURCE / f"{name}.ipynb").cells)
     for cell in nbformat.read(SOURCE / f"{name}.ipynb", as_version=4).cells:
         inside = False
         for line in cell.source.splitlines():
@@ -90,15 +74,32 @@ def test_an_untouched_version_scores_nothing(
                 assert line.strip() not in shown, f"{name}: a line of a solution is shown"
 
 
-def test_a_solution_is_graded_where_a_submission_can_reach_nothing(tmp_path: Path) -> None:
-    """With its own process, limits and scoring: it reads the recorded set, and writes a store of its own."""
+def test_all_are_graded_in_one_command(tmp_path: Path) -> None:
+    """Each solution and each untouched version as a submission, executed where it can reach nothing."""
+    pytest.importorskip("nbgrader")
     if not have_namespaces():
         pytest.skip("this machine makes no namespaces")
-    notebook = nbformat.read(SOURCE / "04_batches.ipynb", as_version=4)
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            cell.source = 'student_id = "ada"'
-    (tmp_path / "submitted" / "ada").mkdir(parents=True)
-    nbformat.write(notebook, tmp_path / "submitted" / "ada" / "04_batches.ipynb")
-    (mark,) = grade(tmp_path / "submitted", SOURCE, tmp_path / "graded")
-    assert (mark.raw_score, mark.reason) == (10, "")
+    for name in NAMES:
+        given = {
+            "Zoë 17": nbformat.read(SOURCE / f"{name}.ipynb", as_version=4),
+            "untouched": course.student_version(SOURCE / f"{name}.ipynb"),
+        }
+        for student_id, notebook in given.items():
+            for cell in notebook.cells:
+                if "parameters" in cell.metadata.get("tags", []):
+                    cell.source = f"student_id = {student_id!r}"
+            folder = tmp_path / "submitted" / student_id
+            folder.mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook, folder / f"{name}.ipynb")
+    to = tmp_path / "graded"
+    assert main(["grade", str(tmp_path / "submitted"), "--source", str(SOURCE), "--to", str(to)]) == 0
+    with (to / "grades.csv").open(encoding="utf-8", newline="") as source:
+        rows = list(csv.DictReader(source))
+    assert [(row["assignment"], row["student_id"]) for row in rows] == [
+        (name, student_id) for name in NAMES for student_id in ("Zoë 17", "untouched")
+    ]
+    solved, untouched = rows[::2], rows[1::2]
+    assert [(row["score"], row["reason"]) for row in solved] == [("10.0", "")] * 6
+    assert [row["score"] for row in untouched] == ["0.0"] * 6
+    for name, row in zip(NAMES, untouched, strict=True):
+        assert row["reason"].count("not submitted: its cell raised") == len(COURSE[name].points)

@@ -1,5 +1,6 @@
 """Grading: honest and hostile submissions in one folder, and each part of it on its own."""
 
+import contextlib
 import csv
 import json
 import os
@@ -8,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hostile import COURSE, HOSTILE, KEY, OUTSIDE, Attack, before, solution, write
+from hostile import COURSE, HOSTILE, KEY, OUTSIDE, STAYS, Attack, before, solution, write
 
-from skillmoe_lib.classroom import grading, sandbox
+from skillmoe_lib.classroom import grading, sandbox, submissions
 from skillmoe_lib.classroom.course import Assignment, build, read_course
 from skillmoe_lib.classroom.grading import NBGRADER, Mark, grade
 from skillmoe_lib.classroom.sandbox import Execution, Limits, execute, have_namespaces
-from skillmoe_lib.classroom.scoring import score
+from skillmoe_lib.classroom.scoring import Score, read_answers, score
 from skillmoe_lib.classroom.submissions import find_submissions, prepare
 from skillmoe_lib.classroom.variants import variant
 from skillmoe_lib.cli.commands import main
@@ -81,6 +82,15 @@ def test_nothing_was_written_outside(graded: Graded) -> None:
     assert {path.name for path in graded.target.iterdir()} == {"grades.csv", "feedback"}
 
 
+def test_nothing_stays_behind(graded: Graded) -> None:
+    assert graded.marks["stays"].wall_s < 10
+    running = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            running.append((process / "cmdline").read_bytes())
+    assert not [line for line in running if f"sleep\0{STAYS}".encode() in line]
+
+
 @pytest.mark.parametrize("name", ["honest", "writer"])
 def test_honest_submission_has_full_points(graded: Graded, name: str) -> None:
     assert (graded.marks[name].raw_score, graded.marks[name].reason) == (5, "")
@@ -96,7 +106,8 @@ def test_untouched_version_has_no_points(graded: Graded) -> None:
 
 def test_table_has_nbgraders_columns_and_one_for_each_exercise(graded: Graded) -> None:
     row = graded.rows["honest"]
-    assert list(row) == [*NBGRADER, "01_tiny:total", "01_tiny:table", "reason"]
+    assert list(row) == [*NBGRADER, "01_tiny:total", "01_tiny:table", "isolation", "reason"]
+    assert [graded.rows[name]["isolation"] for name in ("honest", "absent")] == ["namespaces", ""]
     assert (row["last_name"], row["score"], row["max_score"], row["01_tiny:table"]) == (
         "Lovelace", "5.0", "5.0", "3.0",
     )  # fmt: skip
@@ -132,24 +143,55 @@ def test_a_submission_sees_only_its_own(tmp_path: Path) -> None:
         pytest.skip("this machine makes no namespaces")
     (tmp_path / "secret").write_text("x")
     seen = run(
-        "import os\nfrom skillmoe_lib.classroom import submit\n"
+        "import ctypes, os\nfrom skillmoe_lib.classroom import submit\n"
         f"submit('seen', {{'tmp': os.listdir('/tmp'), 'here': os.path.exists({str(tmp_path)!r}),\n"
         f" 'key': os.path.exists({str(KEY)!r}), 'own': os.getcwd(), 'environment': sorted(os.environ),\n"
         " 'processes': sum(name.isdigit() for name in os.listdir('/proc')), 'root': os.getuid() == 0,\n"
+        " 'own_namespace': ctypes.CDLL(None).unshare(0x10000000) == 0,\n"
         " 'interfaces': sorted(os.listdir('/sys/class/net')) if os.path.exists('/sys') else []})",
         namespaces=True,
     )
     assert seen.answers, seen
     answer = json.loads(seen.answers)["answers"]["seen"]
     assert not [name for name in answer["tmp"] if name.startswith(("pytest", "skillmoe"))]
-    assert (answer["here"], answer["key"], answer["own"], answer["root"]) == (
-        False,
-        False,
-        "/submission",
-        False,
-    )
+    assert not any(answer[name] for name in ("here", "key", "root", "own_namespace"))
+    assert answer["own"] == "/submission"
     assert (answer["processes"], answer["interfaces"]) == (2, [])
     assert not [name for name in answer["environment"] if name.startswith(("PYTEST", "AWS", "USER"))]
+
+
+_MEMFD = """
+import os, time
+hoard = []
+for _ in range(200):
+    hoard.append(os.memfd_create("x"))
+    os.write(hoard[-1], bytes(15 * 2**20))
+time.sleep(20)
+"""
+_SEGMENTS = """
+import ctypes, time
+library, size = ctypes.CDLL(None), 20 * 2**20
+library.shmat.restype = ctypes.c_void_p
+for _ in range(40):
+    place = ctypes.c_void_p(library.shmat(library.shmget(0, size, 0o1666), None, 0))
+    ctypes.memset(place, 1, size)
+    library.shmdt(place)
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("source", [_MEMFD, _SEGMENTS], ids=["nameless files", "segments"])
+def test_memory_that_no_process_has_mapped_counts(source: str) -> None:
+    if not have_namespaces():
+        pytest.skip("this machine makes no namespaces")
+    limits = Limits(time_s=15, memory_bytes=400 * 2**20)
+    found = execute([{"id": "", "source": source}], limits=limits, namespaces=True)
+    assert found.stopped == "used more than 0.390625 GB of memory in code cell 1"
+
+
+def test_submissions_side_by_side_are_of_different_users() -> None:
+    """Else one that starts many threads keeps the others from starting any: the limit counts per user."""
+    assert sandbox._job(True)["user"] != sandbox._job(True)["user"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="paths of POSIX")
@@ -229,13 +271,28 @@ def test_the_folders_name_decides_whose_variant_counts(course: Path) -> None:
         ('{"answers": {"total": NaN}}', "answers.json is not what submit writes"),
         ('{"answers": [1]}', "answers.json is not what submit writes"),
         ('{"answers": {"total": ' + "9" * 5_000 + "}}", "answers.json is not what submit writes"),
+        ('{"answers": {"total": -1e999}}', "answers.json is not what submit writes"),
         ('{"answers": {"points": 5}}', "answers.json holds 'points', which counts for nothing"),
+        (
+            '{"answers": {"' + "x" * 99 + '": 5}}',
+            f"answers.json holds '{'x' * 40}', which counts for nothing",
+        ),
     ],
 )
 def test_a_faulty_file_of_answers_scores_nothing(text: str | None, fault: str) -> None:
     scores, said = score(read_course(COURSE)["01_tiny"], "ada", text)
     assert said == fault
     assert [found.reason for found in scores.values()] == ["not submitted"] * 2
+
+
+def test_values_nested_too_deep_to_be_passed_on_score_nothing() -> None:
+    """Python reads a few levels more than it writes, so reading is no proof."""
+    assignment = read_course(COURSE)["01_tiny"]
+    for depth in (19, 20, *range(900, 1000)):
+        text = '{"answers": {"total": ' + "[" * depth + "]" * depth + "}}"
+        values, fault = read_answers(text, assignment)
+        assert bool(values) == (depth < 20)
+        assert fault == ("" if values else "answers.json is not what submit writes")
 
 
 def test_a_value_of_another_form_costs_its_exercise_only(course: Path) -> None:
@@ -310,11 +367,48 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert (found.submissions, found.refused) == ([], {"ada": ["01_tiny.ipynb is a link or no file"]})
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes and rights of POSIX")
+def test_a_folder_that_is_no_plain_one_holds_nothing_up(tmp_path: Path) -> None:
+    """Folders in folders, too many files, a pipe as the time stamp, and times that no calendar has."""
+    for name in ("ada", "bob", "eve", "joe"):
+        write(tmp_path, name)
+    (tmp_path / "ada" / Path(*["a"] * 600)).mkdir(parents=True)
+    for number in range(250):
+        (tmp_path / "bob" / f"z{number}.txt").touch()
+    os.mkfifo(tmp_path / "eve" / "timestamp.txt")
+    os.utime(tmp_path / "eve" / "01_tiny.ipynb", (0, -5))
+    (tmp_path / "joe" / "timestamp.txt").write_text("0001-01-01 00:00:00 Asia/Tokyo")
+    (tmp_path / "kim" / "locked").mkdir(parents=True)
+    (tmp_path / "kim" / "locked").chmod(0)
+    found = find_submissions(tmp_path, read_course(COURSE))
+    assert [s.student_id for s in found.submissions] == ["ada", "bob", "eve", "joe"]
+    assert found.refused["bob"][0] == "more than 200 files, of which the first were read"
+    assert found.submissions[2].handed_in.year == 1970
+    assert found.submissions[3].handed_in.year > 2000
+    assert {"ada", "eve", "joe", "kim"}.isdisjoint(found.refused)
+
+
+def test_what_a_student_writes_is_text() -> None:
+    """No terminal escape, no change of direction, no markup: in the table, the page and what is printed."""
+    written = "\x1b[2J\u202e<img src=x>\n=1+1\x07\ud800"
+    score_of = Score(0.0, grading._line(written, 300), written)
+    notes = [grading._line(written, 300)]
+    reflections = {"reflect": submissions._text(written)}
+    mark = Mark("01_tiny", "ada", 5, {"total": 2}, {"total": score_of}, notes, reflections)
+    table = grading._table([mark], {}, [read_course(COURSE)["01_tiny"]])
+    page = grading._page("ada", [mark])
+    assert mark.reason == "[2J<img src=x> =1+1?; total: [2J<img src=x> =1+1? ([2J<img src=x> =1+1?)"
+    for text in (mark.reason, table, page):
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "<img" not in page
+    assert page.count("&lt;img src=x&gt;") == 3
+
+
 # --- dates (without running anything) ----------------------------------------------------------------
 
 
 def marks_of(
-    folder: Path, course: Path, monkeypatch: pytest.MonkeyPatch, **options: str
+    folder: Path, course: Path, monkeypatch: pytest.MonkeyPatch, *, namespaces: bool = True
 ) -> Mapping[str, Mark]:
     names = [f"q{i:02d}" for i in range(20)]
 
@@ -324,7 +418,8 @@ def marks_of(
         return Execution(answers(total=sum(int(name[1:]) for name in mine), table=rows), "")
 
     monkeypatch.setattr(grading.sandbox, "execute", executed)
-    return {m.student_id: m for m in grade(folder, course, folder.parent / "out", **options)}
+    marks = grade(folder, course, folder.parent / "out", namespaces=namespaces)
+    return {mark.student_id: mark for mark in marks}
 
 
 @pytest.mark.parametrize(
@@ -361,6 +456,13 @@ def test_faulty_dates_are_named(
     (course / "course.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(SkillmoeError, match=message):
         marks_of(tmp_path / "in", course, monkeypatch)
+
+
+def test_a_mark_that_weaker_means_held_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "in", "ada")
+    assert marks_of(tmp_path / "in", COURSE, monkeypatch, namespaces=False)["ada"].isolation == "python"
+    with (tmp_path / "out" / "grades.csv").open(encoding="utf-8", newline="") as source:
+        assert next(csv.DictReader(source))["isolation"] == "python"
 
 
 def test_the_newest_of_two_notebooks_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

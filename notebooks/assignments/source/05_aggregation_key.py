@@ -103,11 +103,14 @@ def check_by_hand(value: list[dict[str, object]], variant: Variant) -> tuple[flo
     said = draw.choice(["A", "B"], 4)
     posterior = np.full(5, 1 / 5)
     rows = []
+    named = {row["turn"]: row["leading"] for row in value}
     for turn, (accuracy, answer) in enumerate(zip(accuracies, said, strict=True), start=1):
         likelihood = np.full(5, (1 - accuracy) / 4)
         likelihood["ABCDE".index(answer)] = accuracy
         posterior = posterior * likelihood / (posterior * likelihood).sum()
-        rows.append((turn, "ABCDE"[posterior.argmax()], posterior.max()))
+        leading = ["ABCDE"[i] for i in np.flatnonzero(posterior > posterior.max() - 1e-9)]
+        mine = named.get(turn)  # of answers that are equally probable any may be named
+        rows.append((turn, mine if mine in leading else leading[0], posterior.max()))
     truth = pd.DataFrame(rows, columns=["turn", "leading", "belief"])
     return check_table(value, truth, key=["turn"], points=2, tolerance=1e-4)
 
