@@ -25,7 +25,7 @@ import recordings
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-START_S, PAGE_S, RUN_S = 90, 60, 120  # the machine may be busy
+START_S, PAGE_S, RUN_S = 180, 90, 180  # the machine may be busy
 #: Errors of JupyterLab's own: what it looks for and may not find.
 HARMLESS = re.compile(r"favicon|/api/workspaces|/lsp/status|Failed to load resource.*404", re.IGNORECASE)
 CHROMIUM = os.environ.get("SKILLMOE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

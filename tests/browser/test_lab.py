@@ -7,7 +7,7 @@ from typing import Any
 import nbformat
 import pytest
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 
 def test_the_explorer_is_redrawn_when_a_control_is_moved(lab: Any, watched: Any) -> None:

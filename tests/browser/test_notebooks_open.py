@@ -15,7 +15,7 @@ from papermill.parameterize import parameterize_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 300
-pytestmark = pytest.mark.timeout(LIMIT_S + 120)
+pytestmark = pytest.mark.timeout(LIMIT_S + 240)
 ASSIGNMENTS = sorted(path.stem for path in (ROOT / "notebooks/assignments/source").glob("*.ipynb"))
 
 
