@@ -2,7 +2,8 @@
 # make test    set up what is missing and run the tests
 # make setup   only the environment (.venv);  make check  format, lint, types
 # make lab     JupyterLab, opened at notebooks/quick_start.ipynb;  make lab FLAGS="--port 9999 --no-browser"
-# make test-browser  JupyterLab and the report in a real browser (Chromium; not part of make test)
+# make test-browser  JupyterLab and the report in a real browser (Chromium; not part of make test);
+#                    make test-browser ALL=1  also runs every assignment and how-to notebook there
 # make pocket  train the pocket pool again from seeds, into data/pocket (about an hour on two cores)
 # make assignments   students' versions of the assignments (docs/classroom.md)
 # make clean   remove the environment and the tools' caches; generations and reports are kept
@@ -16,6 +17,7 @@ SHELL := bash
 ENGINE ?= cpu
 TORCH_INDEX ?=
 FLAGS ?=
+ALL ?=
 # No build of flashinfer's cuda-python, which vLLM for GPUs needs, is for Python 3.13.
 PYTHONS := 3.11 3.12$(if $(filter cpu,$(ENGINE)), 3.13)
 WANTED_cpu := 3.11, 3.12 or 3.13
@@ -40,7 +42,7 @@ test: setup
 	@$(BIN)/python -m pytest
 
 test-browser: setup
-	@$(BIN)/python -m pytest tests/browser -s
+	@$(BIN)/python -m pytest tests/browser -s $(if $(ALL),,--ignore=tests/browser/test_notebooks_open.py)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -415,16 +415,25 @@ def _legend(chart: Chart, column: bool = False) -> None:
 def _name_points(chart: Chart, axis: Axes, part: pd.DataFrame, cost: str, size: float) -> None:
     """Write each method's label beside its point, with a thin line to it, by `adjustText`.
 
-    It is deterministic if it is limited by steps and not by time.
+    Methods on the same pixel share a label ("A, B"). `adjustText` is deterministic if it is limited by steps
+    and not by time.
     """
     from adjustText import adjust_text
 
     chart.draw_without_rendering()  # fixes the layout, so that points have positions
     axis.autoscale(enable=False)
     x, y = part[cost].to_numpy(float), 100 * part["accuracy"].to_numpy(float)
+    shown = pd.DataFrame({"x": x, "y": y, "name": part["method"].map(labels_of(part)).to_numpy()})
+    pixels = axis.transData.transform(shown[["x", "y"]]).round()
     texts = [
-        axis.text(left, up, name, fontsize=size, path_effects=[HALO], in_layout=False)
-        for left, up, name in zip(x, y, part["method"].map(labels_of(part)), strict=True)
+        axis.text(
+            *together[["x", "y"]].iloc[0],
+            textwrap.fill(", ".join(together["name"]), 32),
+            fontsize=size,
+            path_effects=[HALO],
+            in_layout=False,
+        )
+        for _, together in shown.groupby([*pixels.T], sort=False)
     ]
     line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.5, "shrinkB": 3}
     adjust_text(texts, x=x, y=y, ax=axis, iter_lim=400, time_lim=None, arrowprops=line)

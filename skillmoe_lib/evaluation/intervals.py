@@ -382,7 +382,8 @@ def _bootstrap(values: Array, groups: Groups, n_boot: int, level: float, seed: i
         raise SkillmoeError(f"level must lie between 0 and 1, given {level}")
     (sums, counts), random = _clusters(values, groups), generator("bootstrap", seed)
     draws = (random.integers(sums.size, size=sums.size) for _ in range(n_boot))
-    means = [sums[drawn].sum() / counts[drawn].sum() for drawn in draws]
+    even = bool((counts == counts[0]).all())  # then every resample has as many rows
+    means = [sums[drawn].sum() / (counts.sum() if even else counts[drawn].sum()) for drawn in draws]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(sums.sum() / counts.sum()), float(low), float(high), sums.size)
 

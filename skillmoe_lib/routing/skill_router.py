@@ -148,17 +148,9 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
 
         Of Scores the columns question_id, expert, correct and status are used.
         """
-        for name, allowed in _SETTINGS.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(name, getattr(self, name), allowed)
-        if not self.temperature > 0 or not 0 <= self.trim < 1 or self.prior < 0:
-            raise SkillmoeError(
-                "temperature must be above 0, trim from 0 to below 1 and prior at least 0, "
-                f"given {self.temperature}, {self.trim} and {self.prior}"
-            )
         grid = outcomes(scores)
         names = list(grid.columns) if self.expert_order == "name" else list(dict.fromkeys(scores["expert"]))
-        slots.check_k(self.k, len(names), replace=self.replace)
+        self._check_settings(len(names))
         self.profiles_ = profile(skills, scores)
         wide = self.profiles_.pivot_table(
             index="expert", columns="skill", values=["score", "n"], fill_value=0
@@ -170,6 +162,17 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
         n_right, n_ran = grid[names].sum(), grid[names].notna().sum()
         self.accuracy_ = (n_right + 1) / (n_ran + 2)
         return self
+
+    def _check_settings(self, n_experts: int) -> None:
+        for name, allowed in _SETTINGS.items():
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
+        if not self.temperature > 0 or not 0 <= self.trim < 1 or self.prior < 0:
+            raise SkillmoeError(
+                "temperature must be above 0, trim from 0 to below 1 and prior at least 0, "
+                f"given {self.temperature}, {self.trim} and {self.prior}"
+            )
+        slots.check_k(self.k, n_experts, replace=self.replace)
 
     def suitability(self, skills: pd.DataFrame, *, question_ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Local suitability S, question x expert; null for a question without a known skill."""
@@ -217,6 +220,8 @@ class SkillRouter(BaseEstimator):  # type: ignore[misc]
         change its draw; only trimming looks at all of them. `suitability` is null if a question has no
         known skill.
         """
+        check_is_fitted(self, "profile_")
+        self._check_settings(len(self.experts_))  # they may have been set since
         chances = self.probabilities(skills, question_ids=question_ids)
         local = self.suitability(skills, question_ids=chances.index)
         reserve = self.accuracy_.to_numpy()

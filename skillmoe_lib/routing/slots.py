@@ -4,6 +4,9 @@ Every question draws from generators of its own (seed and question id), so other
 its draws. Only trimming has to look at all questions together.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -33,11 +36,38 @@ def draw(chances: pd.DataFrame, k: int, *, seed: int, replace: bool, reserve: Ar
         Shape (n_experts,). Without replacement, experts of probability zero come last, in descending order
         of this value.
     """
-    drawn = [
-        _draw_one(p, k, replace=replace, reserve=reserve, random=seeding.generator(seed, question_id))
-        for question_id, p in zip(chances.index, chances.to_numpy(), strict=True)
-    ]
-    return np.array(drawn, dtype=np.int64).reshape(len(chances), k)
+    p = chances.to_numpy()
+    if replace:
+        return _reached(p, uniform(chances.index, k, seed))
+    # One exponential clock for each expert, with rate p: the order in which they ring is the order of
+    # successive draws without replacement; those that never ring follow in the order of the reserve.
+    rings = np.full(p.shape, np.inf)
+    clocks = [_numbers("exponential", p.shape[1], seed, name) for name in chances.index]
+    with np.errstate(over="ignore"):  # the clock of a nearly impossible expert never rings
+        np.divide(np.reshape(clocks, p.shape), p, out=rings, where=p > 0)
+    return np.lexsort((np.broadcast_to(-reserve, p.shape), rings), axis=1)[:, :k]
+
+
+def uniform(question_ids: Iterable[str], k: int, seed: int, *purpose: str) -> Array:
+    """The first k numbers of each question's generator, from 0 to below 1, shape (n_questions, k)."""
+    most = max(16, 1 << (k - 1).bit_length())  # a larger k has the same first numbers
+    numbers = [_numbers("random", most, seed, name, *purpose)[:k] for name in question_ids]
+    return np.reshape(numbers, (-1, k))
+
+
+@lru_cache(maxsize=1 << 15)  # a generator takes longer to make than to draw from
+def _numbers(distribution: str, n: int, *parts: object) -> Array:
+    """The first n numbers of the generator that `parts` seed; not to be written to."""
+    return np.asarray(getattr(seeding.generator(*parts), distribution)(size=n))
+
+
+def _reached(weights: Array, numbers: Array) -> Indices:
+    """Where each number lies in its row's cumulative weights, as `Generator.choice` finds it."""
+    bounds = weights.cumsum(axis=1, dtype=float)
+    if not (bounds[:, -1:] > 0).all():
+        raise SkillmoeError("a draw needs probabilities that are numbers and not all zero")
+    bounds /= bounds[:, -1:]
+    return (bounds[:, None, :] <= numbers[:, :, None]).sum(axis=2)
 
 
 def trimmed(
@@ -56,15 +86,20 @@ def trimmed(
         kept |= np.isin(np.arange(held.size), np.argsort(-held, kind="stable")[: drawn.shape[1]])
     if kept.all() or not kept.any():
         return drawn
-    result = drawn.copy()
-    for row in np.flatnonzero(~kept[drawn].all(axis=1)):
-        p = chances.to_numpy()[row]
-        random = seeding.generator(seed, chances.index[row], "refill")
-        for slot in np.flatnonzero(~kept[result[row]]):
-            open_to = kept if replace else kept & ~np.isin(np.arange(held.size), result[row])
-            weights = np.where(open_to, held if by_slots or not p[open_to].any() else p, 0.0)
-            weights = weights if weights.any() else open_to.astype(float)
-            result[row, slot] = random.choice(held.size, p=weights / weights.sum())
+    result, p = drawn.copy(), chances.to_numpy()
+    torn = np.flatnonzero(~kept[drawn].all(axis=1))
+    numbers = uniform(chances.index[torn], drawn.shape[1], seed, "refill")
+    for turn in range(drawn.shape[1]):  # each question's first dropped slot, then its second, ...
+        dropped = ~kept[result[torn]]
+        torn, numbers, dropped = (part[dropped.any(axis=1)] for part in (torn, numbers, dropped))
+        open_to = np.tile(kept, (len(torn), 1))
+        if not replace:
+            np.put_along_axis(open_to, result[torn], values=False, axis=1)
+        own = np.where(open_to, p[torn], 0.0)
+        weights = np.where(open_to, held, 0.0) if by_slots else own
+        weights = np.where(weights.any(axis=1, keepdims=True), weights, np.where(open_to, held, 0.0))
+        weights = np.where(weights.any(axis=1, keepdims=True), weights, open_to)
+        result[torn, dropped.argmax(axis=1)] = _reached(weights, numbers[:, turn : turn + 1])[:, 0]
     return result
 
 
@@ -89,14 +124,3 @@ def routes(
         "probability": np.nan if chances is None else chances.to_numpy()[at, drawn].ravel(),
     }
     return tables.check(pd.DataFrame(columns), tables.ROUTES)
-
-
-def _draw_one(p: Array, k: int, *, replace: bool, reserve: Array, random: np.random.Generator) -> Indices:
-    if replace:
-        return np.asarray(random.choice(p.size, size=k, p=p))
-    # One exponential clock for each expert, with rate p: the order in which they ring is the order of
-    # successive draws without replacement; those that never ring follow in the order of the reserve.
-    rings = np.full(p.size, np.inf)
-    with np.errstate(over="ignore"):  # the clock of a nearly impossible expert never rings
-        np.divide(random.exponential(size=p.size), p, out=rings, where=p > 0)
-    return np.asarray(np.lexsort((-reserve, rings))[:k])

@@ -8,12 +8,13 @@ escaped: it is shown as text and never read as markup.
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 
 from skillmoe_lib import paths, recorded, tables
 from skillmoe_lib.errors import SkillmoeError, require
@@ -42,6 +43,7 @@ KINDS = {
 #: A slider's value for "as the preset, or validation, says"; ipywidgets keeps None for "nothing selected".
 UNSET = -1
 N_EARLIER = 30  # settings kept in the picture
+BLUE, ORANGE = figures.COLOURS[:2]
 
 
 class Point(NamedTuple):
@@ -79,6 +81,7 @@ class Explorer:
 
         self.outcomes, self.texts = outcomes, texts
         self.cost = cost_of(outcomes)
+        self.drawing = Picture(outcomes, self.cost)
         self.redraws_s: list[float] = []
         self.earlier: list[Point] = []
         self.prior: float | None = None
@@ -143,7 +146,7 @@ class Explorer:
             return
         now = Point(spent(self.found, self.cost), self.found.accuracy)
         self.headline.value = headline(self.found, self.cost, settings["k"])
-        self.picture.value = picture(self.found, [*self.earlier, now], self.cost)
+        self.picture.value = self.drawing.png(self.found, [*self.earlier, now])
         self.earlier = [*self.earlier, now][-N_EARLIER:]
         self._show_question()
         self.redraws_s.append(time.perf_counter() - start)
@@ -308,38 +311,70 @@ def headline(found: WhatIf, cost: str, k: int) -> str:
     return "<br>".join(parts)
 
 
-@figures.themed
-def picture(found: WhatIf, points: Sequence[Point], cost: str) -> bytes:
-    """PNG: each expert alone with its share of the calls; accuracy against cost of the settings tried."""
-    pool = found.outcomes
-    right = pool.correct[pool.rows("test")]
-    held = np.bincount(found.chosen[found.chosen >= 0], minlength=len(pool.experts))
-    order = np.argsort(right.mean(axis=0), kind="stable")
-    chart = figures.Chart(figsize=(9.4, 1.3 + 0.2 * max(len(order), 8)), dpi=80)
-    left, second = chart.subplots(1, 2, width_ratios=[3, 2])
-    chart.subplots_adjust(left=0.17, right=0.985, top=0.93, bottom=0.16, wspace=0.33)
-    here, blue, orange = points[-1], figures.COLOURS[0], figures.COLOURS[1]
-    alone = [wilson(int(right[:, i].sum()), len(right)) for i in order]
-    lows, highs = ([100 * getattr(a, side) for a in alone] for side in ("low", "high"))
-    at = np.arange(len(order))
-    left.axvspan(100 * here.accuracy.low, 100 * here.accuracy.high, color=orange, alpha=0.2, linewidth=0)
-    left.axvline(100 * here.accuracy.estimate, color=orange)
-    left.hlines(at, lows, highs, color=blue)
-    left.plot([100 * a.estimate for a in alone], at, "o", color=blue)
-    shares = 100 * held[order] / max(held.sum(), 1)
-    named = zip(order, shares, strict=True)
-    left.set_yticks(at, [f"{pool.experts[i][:22]}  {share:.0f}%" for i, share in named], parse_math=False)
-    left.set(xlabel="accuracy alone (%); line: this setting", title="experts, with their share of the calls")
-    for point in points[:-1]:
-        second.plot(point.cost, 100 * point.accuracy.estimate, "o", color="#bbbbbb")
-    second.vlines(here.cost, 100 * here.accuracy.low, 100 * here.accuracy.high, color=orange)
-    second.plot(here.cost, 100 * here.accuracy.estimate, "s", color=orange)
-    second.margins(0.15)
-    second.set(
-        xlabel=f"{UNITS[cost]} per question", ylabel="accuracy (%)", title="settings tried (grey: earlier)"
-    )
-    chart.savefig(sink := io.BytesIO(), format="png")
-    return sink.getvalue()
+class Picture:
+    """Each expert alone with its share of the calls; accuracy against cost of the settings tried.
+
+    One figure is drawn on again and again: to make its axes takes longer than to draw. For the same reason
+    its titles and labels stand at fixed places, where matplotlib need not look for them.
+    """
+
+    @figures.themed
+    def __init__(self, outcomes: Outcomes, cost: str) -> None:
+        rows = max(len(outcomes.experts), 8)
+        self.chart = figures.Chart(figsize=(9.4, 1.3 + 0.2 * rows), dpi=80)
+        self.left, self.right = self.chart.subplots(1, 2, width_ratios=[3, 2])
+        self.chart.subplots_adjust(left=0.17, right=0.985, top=0.93, bottom=0.16, wspace=0.33)
+        self.left.set(xlabel="accuracy alone (%); line: this setting", yticks=[])
+        self.right.set(xlabel=f"{UNITS[cost]} per question", ylabel="accuracy (%)")
+        self.left.set_title("experts, with their share of the calls", y=1.0)
+        self.right.set_title("settings tried (grey: earlier)", y=1.0)
+        for axis in (self.left, self.right):
+            axis.xaxis.set_label_coords(0.5, -0.09)
+            axis.locator_params(axis="x", nbins=5)
+        self.right.yaxis.set_label_coords(-0.14, 0.5)
+        self.right.margins(0.15)
+        self.drawn: list[Artist] = []
+
+    @figures.themed
+    def png(self, found: WhatIf, points: Sequence[Point]) -> bytes:
+        """The picture of a setting; `points` are the settings tried, this one last."""
+        for artist in self.drawn:
+            artist.remove()
+        for axis in (self.left, self.right):
+            axis.relim()  # forgets what was removed
+        self.drawn = [*self._experts(found, points[-1].accuracy), *self._settings(points)]
+        self.chart.savefig(sink := io.BytesIO(), format="png")
+        return sink.getvalue()
+
+    def _experts(self, found: WhatIf, here: Interval) -> Iterator[Artist]:
+        """Dot and interval of each expert alone, its name and share; line and band of this setting."""
+        axis, pool = self.left, found.outcomes
+        right = pool.correct[pool.rows("test")]
+        held = np.bincount(found.chosen[found.chosen >= 0], minlength=len(pool.experts))
+        order = np.argsort(right.mean(axis=0), kind="stable")
+        alone = [wilson(int(right[:, i].sum()), len(right)) for i in order]
+        at, gap = np.arange(len(order)), np.full(len(order), np.nan)
+        ends = np.array([[100 * a.low for a in alone], [100 * a.high for a in alone], gap]).T.ravel()
+        by_row = axis.get_yaxis_transform()
+        yield axis.axvspan(100 * here.low, 100 * here.high, color=ORANGE, alpha=0.2, linewidth=0)
+        yield axis.axvline(100 * here.estimate, color=ORANGE)
+        yield from axis.plot(ends, np.repeat(at, 3), color=BLUE)
+        yield from axis.plot([100 * a.estimate for a in alone], at, "o", color=BLUE)
+        for y, i in enumerate(order):
+            says = f"{pool.experts[i][:22]}  {100 * held[i] / max(held.sum(), 1):.0f}%"
+            yield axis.text(-0.02, y, says, transform=by_row, ha="right", va="center", parse_math=False)
+            yield axis.axhline(y, color="#dddddd", linewidth=0.6, zorder=0.5)
+
+    def _settings(self, points: Sequence[Point]) -> Iterator[Artist]:
+        """Square and interval of this setting, dots of the earlier ones."""
+        axis, (*earlier, here) = self.right, points
+        costs, accuracies = [p.cost for p in earlier], [100 * p.accuracy.estimate for p in earlier]
+        yield from axis.plot(costs, accuracies, "o", color="#bbbbbb")
+        low, at, high = (
+            100 * value for value in (here.accuracy.low, here.accuracy.estimate, here.accuracy.high)
+        )
+        yield from axis.plot([here.cost, here.cost], [low, high], color=ORANGE)
+        yield from axis.plot(here.cost, at, "s", color=ORANGE)
 
 
 def of_kind(found: WhatIf) -> dict[str, Bools]:

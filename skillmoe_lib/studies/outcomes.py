@@ -125,7 +125,8 @@ class Outcomes:
             raise unknown("expert", strangers[0], self.experts)
         if not experts:
             raise SkillmoeError("a pool needs at least one expert, given none")
-        at = [i for i, name in enumerate(self.experts) if name in set(experts)]
+        if len(at := [i for i, name in enumerate(self.experts) if name in set(experts)]) == len(self.experts):
+            return self
         grids = {name: getattr(self, name)[:, at] for name in _GRIDS}
         return replace(self, experts=tuple(self.experts[i] for i in at), **grids)
 

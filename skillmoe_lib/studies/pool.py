@@ -23,6 +23,7 @@ from scipy.stats import t as student_t
 from skillmoe_lib import seeding
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.evaluation.intervals import Interval, bootstraps, paired_bootstrap, wilson
+from skillmoe_lib.routing import slots
 from skillmoe_lib.studies import what_if as replay
 from skillmoe_lib.studies.outcomes import COSTS, Bools, Floats, Ints, Outcomes
 from skillmoe_lib.studies.what_if import WhatIf, plurality, what_if
@@ -173,7 +174,7 @@ def _drawn_game(
     chances = fitted.probabilities(replay.skills_of(pool, split), question_ids=ids)[list(pool.experts)]
     with np.errstate(divide="ignore"):
         relevance = np.log(chances.to_numpy())
-    uniform = np.array([seeding.generator(seed, question_id).random(k) for question_id in ids])
+    uniform = slots.uniform(ids, k, seed)
     rows, at = pool.rows(split)[:, None], np.arange(len(ids))[:, None]
     number, correct = pool.answer[rows[:, 0]], pool.correct[rows[:, 0]]
 

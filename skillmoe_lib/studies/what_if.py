@@ -9,9 +9,10 @@ Symbolic-MoE's recruits (its aggregator needs texts), "top_k" the fixed best exp
 
 import math
 from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from skillmoe_lib.pipeline import preset_router
 from skillmoe_lib.routing import belief, tuning
 from skillmoe_lib.routing.committee import CommitteeRouter
 from skillmoe_lib.routing.controls import GlobalTopK, RandomRouter
+from skillmoe_lib.routing.skill_router import SkillRouter
 from skillmoe_lib.studies.outcomes import COSTS, Bools, Floats, Ints, Outcomes
 
 METHODS = ("majority_vote", "top_k", "random_k", "committee", "sequential", "sequential_without_skills")
@@ -129,8 +131,8 @@ def what_if(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    pool = outcomes if experts is None else outcomes.subset(experts)
-    known = pool if n_validation is None else pool.limited(n_validation, seed=seed)
+    members = tuple(outcomes.experts if experts is None else experts)
+    known = _known(outcomes, members, n_validation, 0 if n_validation is None else seed)
     if method in SEQUENTIAL:
         route = _asked_in_turn(known, method, budget=k, threshold=threshold)
     elif k != int(k):
@@ -211,6 +213,13 @@ def router_of(
     return preset_router(preset, k=k).set_params(**settings)
 
 
+@lru_cache(maxsize=1)  # while a control is moved, most settings stay, and so does what is learnt from them
+def _known(outcomes: Outcomes, experts: tuple[str, ...], n_validation: int | None, seed: int) -> Outcomes:
+    pool = outcomes.subset(experts)
+    return pool if n_validation is None else pool.limited(n_validation, seed=seed)
+
+
+@lru_cache(maxsize=4)
 def skills_of(pool: Outcomes, split: str) -> pd.DataFrame:
     """The Skills frame of one split."""
     return pool.skills[pool.skills["question_id"].isin(pool.ids(split))]
@@ -224,12 +233,21 @@ def _recruited(pool: Outcomes, method: str, router: Any, *, seed: int) -> _Route
         fit, asked = vectors.loc[pool.ids("validation")], vectors.loc[ids]
     else:
         fit, asked = skills_of(pool, "validation"), skills_of(pool, "test")
-    fitted = router.fit(fit, pool.validation_scores)
+    if method == "majority_vote":
+        fitted = copy(_profiled(pool, router.expert_order)).set_params(**router.get_params())
+    else:
+        fitted = router.fit(fit, pool.validation_scores)
     routes = fitted.route(asked, seed=seed, question_ids=ids, method=method)
     shown = "suitability" if routes["probability"].isna().all() else "probability"
     at = pd.Index(pool.experts).get_indexer(routes["expert"])
     relevance = routes[shown].to_numpy(float, na_value=np.nan)
     return _Route(at.reshape(len(ids), -1), relevance.reshape(len(ids), -1))
+
+
+@lru_cache(maxsize=1)
+def _profiled(pool: Outcomes, expert_order: Literal["name", "as_given"]) -> SkillRouter:
+    """A fitted router: what it learns depends on no other setting."""
+    return SkillRouter(expert_order=expert_order).fit(skills_of(pool, "validation"), pool.validation_scores)
 
 
 # -- sequential recruiting, all questions at once -------------------------------------------------------

@@ -7,6 +7,7 @@ Screenshots stay in `tests/browser/screenshots/`, which git ignores.
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -24,7 +25,9 @@ import recordings
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-START_S, PAGE_S = 90, 30
+START_S, PAGE_S, RUN_S = 180, 90, 180  # the machine may be busy
+#: Errors of JupyterLab's own: what it looks for and may not find.
+HARMLESS = re.compile(r"favicon|/api/workspaces|/lsp/status|Failed to load resource.*404", re.IGNORECASE)
 CHROMIUM = os.environ.get("SKILLMOE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytest.importorskip("playwright")
 
@@ -94,6 +97,7 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
+        "--expose-app-in-browser",  # window.jupyterapp: tests ask it whether the kernel is there
     ]
     flags += [f"--ServerApp.root_dir={project}", "--ServerApp.allow_root=True"]
     log = (private / "log").open("w", encoding="utf-8")
@@ -148,17 +152,77 @@ class Watched(NamedTuple):
         SCREENSHOTS.mkdir(exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
+    def serious(self) -> list[str]:
+        """The errors, without those of JupyterLab's own that say nothing about this project."""
+        return [error for error in self.errors if not HARMLESS.search(error)]
+
+    def open(self, notebook: str) -> Any:
+        """Open a notebook (its address) and wait for its kernel; returns the page.
+
+        JupyterLab shows an idle kernel before it is connected to one, and drops what it is given until then.
+        """
+        self.page.goto(notebook)
+        self.page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", state="attached")
+        self.page.wait_for_function(
+            """() => {
+                const opened = window.jupyterapp.shell.currentWidget?.sessionContext;
+                const kernel = opened?.session?.kernel;
+                const connected = kernel?.connectionStatus === 'connected';
+                return opened?.isReady && connected && kernel.status === 'idle';
+            }"""
+        )
+        return self.page
+
+    def run_all(self, *, limit_s: float = RUN_S, past_errors: bool = False) -> float:
+        """Run all cells from the menu, wait until all have run or one has failed; returns the seconds.
+
+        `past_errors`: wait for all of them even then.
+        """
+        start = time.perf_counter()
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        self.page.wait_for_function(
+            """pastErrors => {
+                const all = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+                const failed = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
+                const done = all.length && all.every(prompt => /\\[\\d+\\]/.test(prompt.textContent));
+                return done || (failed && !pastErrors);
+            }""",
+            arg=past_errors,
+            timeout=1000 * limit_s,
+        )
+        return time.perf_counter() - start
+
+    def red(self) -> list[str]:
+        """Texts of tracebacks and of what was written to stderr."""
+        found = self.page.locator(
+            '[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type*="error"]'
+        )
+        return [text for text in found.all_inner_texts() if text.strip()]
+
+
+@pytest.fixture(scope="session")
+def window(browser: Any) -> Iterator[Any]:
+    """A browser window with one cache for all tests: JupyterLab's scripts are read once."""
+    context = browser.new_context()
+    yield context
+    context.close()
+
 
 @pytest.fixture
-def watched(browser: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    """A new page whose errors are noted; what it showed last is kept as `last_TEST.png`."""
-    context = browser.new_context(viewport={"width": 1500, "height": 1100})
-    page, errors = context.new_page(), []
+def watched(window: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """A new page whose errors are noted; what it showed last is kept as `last_TEST.png`.
+
+    Its kernels are ended with it.
+    """
+    page, errors = window.new_page(), []
+    page.set_viewport_size({"width": 1500, "height": 1100})
     page.set_default_timeout(1000 * PAGE_S)
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: (errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     made = Watched(page, errors)
     yield made
-    made.shot(f"last_{request.node.name}")
-    context.close()
+    made.shot(f"last_{re.sub(r'[^a-z0-9_]+', '_', request.node.name)}")
+    page.evaluate("window.jupyterapp?.serviceManager.sessions.shutdownAll()")
+    page.close()

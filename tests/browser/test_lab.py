@@ -1,6 +1,5 @@
 """JupyterLab as a person uses it: notebooks are opened, run and used in a real browser."""
 
-import re
 import statistics
 import time
 from typing import Any
@@ -8,68 +7,13 @@ from typing import Any
 import nbformat
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api")
-
-pytestmark = pytest.mark.timeout(240)
-RUN_S = 60
-#: Errors of JupyterLab's own that say nothing about this project: what it looks for and may not find.
-HARMLESS = re.compile(r"favicon|/api/workspaces|/lsp/status|Failed to load resource.*404", re.IGNORECASE)
-
-
-def opened(lab: Any, watched: Any, path: str) -> Any:
-    """Open a notebook and wait for its kernel."""
-    page = watched.page
-    page.goto(lab.notebook(path))
-    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", state="attached")
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
-    return page
-
-
-def run_all(page: Any) -> None:
-    """Run all cells from the menu; wait until all have run or one has failed.
-
-    A kernel that is still connecting may drop what it is given: if no cell begins, it is given again.
-    """
-    begun = (
-        "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
-        ".some(p => /\\[[\\d*]/.test(p.textContent))"
-    )
-    for _ in range(6):
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        try:
-            page.wait_for_function(begun, timeout=8000)
-            page.wait_for_timeout(2000)
-            if page.evaluate(begun):
-                break
-        except playwright.TimeoutError:
-            continue
-    page.wait_for_function(
-        """() => {
-            const all = document.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
-            const failed = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
-            return failed || (all.length > 4 && [...all].every(p => /\\[\\d+\\]/.test(p.textContent)));
-        }""",
-        timeout=1000 * RUN_S,
-    )
-
-
-def red(page: Any) -> list[str]:
-    """Texts of tracebacks and of what was written to stderr."""
-    found = page.locator(
-        '[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type*="error"]'
-    )
-    return [text for text in found.all_inner_texts() if text.strip()]
-
-
-def serious(errors: list[str]) -> list[str]:
-    return [error for error in errors if not HARMLESS.search(error)]
+pytestmark = pytest.mark.timeout(480)
 
 
 def test_the_explorer_is_redrawn_when_a_control_is_moved(lab: Any, watched: Any) -> None:
-    page = opened(lab, watched, "notebooks/explore.ipynb")
-    run_all(page)
-    assert red(page) == []
+    page = watched.open(lab.notebook("notebooks/explore.ipynb"))
+    watched.run_all()
+    assert watched.red() == []
     picture, headline = page.locator("img.skillmoe-picture"), page.locator(".skillmoe-headline")
     picture.scroll_into_view_if_needed()
     watched.shot("explore")
@@ -98,23 +42,23 @@ def test_the_explorer_is_redrawn_when_a_control_is_moved(lab: Any, watched: Any)
     watched.shot("explore_answers")
     assert "expert-03" not in page.locator(".skillmoe-who").inner_text()
     assert statistics.median(took) < 3  # half a second is the aim; a busy machine takes longer
-    assert serious(watched.errors) == []
+    assert watched.serious() == []
 
 
 def test_the_quick_start_runs_from_top_to_bottom(lab: Any, watched: Any) -> None:
-    page = opened(lab, watched, "notebooks/quick_start.ipynb")
-    run_all(page)
-    assert red(page) == []
+    page = watched.open(lab.notebook("notebooks/quick_start.ipynb"))
+    watched.run_all()
+    assert watched.red() == []
     figure = page.locator(".jp-RenderedImage img").last
     figure.scroll_into_view_if_needed()
     watched.shot("quick_start")
     assert figure.bounding_box()["width"] > 200
-    assert serious(watched.errors) == []
+    assert watched.serious() == []
 
 
 def test_a_notebook_of_the_chain_run_by_hand_says_what_comes_first(lab: Any, watched: Any) -> None:
-    page = opened(lab, watched, "notebooks/chain/06_methods.ipynb")
-    run_all(page)
+    page = watched.open(lab.notebook("notebooks/chain/06_methods.ipynb"))
+    watched.run_all()
     error = page.locator('[data-mime-type*="error"]').first
     watched.shot("run_first")
     assert error.inner_text().strip().splitlines() == [error.inner_text().strip()]  # no traceback
@@ -123,9 +67,9 @@ def test_a_notebook_of_the_chain_run_by_hand_says_what_comes_first(lab: Any, wat
 
 def test_progress_bars_are_wide_and_texts_of_models_stay_texts(project: Any, lab: Any, watched: Any) -> None:
     write_scratch(project / "notebooks" / "scratch.ipynb")
-    page = opened(lab, watched, "notebooks/scratch.ipynb")
-    run_all(page)
-    assert red(page) == []
+    page = watched.open(lab.notebook("notebooks/scratch.ipynb"))
+    watched.run_all()
+    assert watched.red() == []
     bar = page.locator(
         ".widget-hprogress .progress, .jupyter-widget-hprogress .progress, .widget-hprogress"
     ).first
@@ -134,7 +78,7 @@ def test_progress_bars_are_wide_and_texts_of_models_stay_texts(project: Any, lab
     assert bar.bounding_box()["width"] > 100
     assert page.locator(".skillmoe-answers img, .skillmoe-headline img").count() == 0
     assert "<img src=x onerror=alert(1)>" in page.locator(".skillmoe-answers").inner_text()
-    assert serious(watched.errors) == []
+    assert watched.serious() == []
 
 
 def write_scratch(path: Any) -> None:

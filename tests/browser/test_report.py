@@ -10,7 +10,7 @@ import recordings
 from skillmoe_lib.cli.report import write_index
 from skillmoe_lib.studies import what_if_page
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")

@@ -201,6 +201,12 @@ def test_accuracy_cost_places_names_apart_and_inside():
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
+def test_methods_at_the_same_point_share_a_label():
+    accuracy, seconds = [0.5, 0.75, 0.5, 0.9, 0.5], [0.1, 0.4, 0.1, 1.6, 0.9]
+    chart = figures.accuracy_cost(summary(accuracy=accuracy, device_seconds=seconds), groups=GROUPS)
+    assert sorted(texts(chart.axes[0])) == ["CoT, Debate", "Instance oracle", "Random-3", "Symbolic-MoE"]
+
+
 def test_accuracy_cost_with_twenty_crowded_methods():
     names = [f"A method with a long name {i:02d}" for i in range(20)]
     frame = pd.DataFrame({"method": names, "benchmark": "toy", "n_questions": 40})

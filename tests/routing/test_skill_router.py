@@ -174,6 +174,11 @@ def test_settings_are_checked(options, says):
         fitted(VECTOR, **options)
 
 
+def test_settings_are_checked_again_if_they_were_changed():
+    with pytest.raises(SkillmoeError, match="k must be at least 1, given 0"):
+        fitted(VECTOR).set_params(k=0).route(ONE)
+
+
 def test_a_pool_that_was_not_run():
     kept, scores = scored(VECTOR)
     with pytest.raises(SkillmoeError, match="no validation scores"):

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skillmoe_lib import seeding
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.routing.skill_router import slots
 
@@ -24,6 +25,24 @@ def test_draws_follow_the_probabilities_and_the_seed():
     np.testing.assert_allclose(share, [0.7, 0.3, 0], atol=0.04)
     assert (drawn == draw([0.7, 0.3, 0.0])).all()
     assert (drawn != draw([0.7, 0.3, 0.0], seed=1)).any()
+
+
+def test_a_question_draws_what_its_own_generator_chooses():
+    p = np.random.default_rng(0).dirichlet([0.3] * 5, size=40)
+    p[:, 2] = 0
+    p /= p.sum(axis=1, keepdims=True)
+    frame = pd.DataFrame(p, index=IDS[:40])
+    own = [seeding.generator(7, name) for name in frame.index]
+    expected = [random.choice(5, size=20, p=row) for random, row in zip(own, p, strict=True)]
+    drawn = [slots.draw(frame, k, seed=7, replace=True, reserve=np.zeros(5)) for k in (3, 20)]
+    assert (drawn[1] == expected).all()
+    assert (drawn[0] == drawn[1][:, :3]).all()  # more slots leave the first as they are
+
+
+def test_a_draw_from_no_probabilities_is_refused():
+    for row in ([0.0, 0.0], [np.nan, 1.0]):
+        with pytest.raises(SkillmoeError, match="probabilities that are numbers and not all zero"):
+            draw(row)
 
 
 def test_without_replacement_the_first_slot_follows_the_probabilities():

@@ -61,6 +61,18 @@ def test_each_control_reaches_what_if(panel: explorer.Explorer) -> None:
     assert len(panel.found.outcomes.experts) == 4
 
 
+def test_the_picture_shows_this_setting_and_nothing_left_of_the_last(panel: explorer.Explorer) -> None:
+    panel.controls["k"].value = 2
+    panel.members["expert-00"].value = False
+    assert sorted(text.get_text()[:9] for text in panel.drawing.left.texts) == [
+        "expert-01",
+        "expert-02",
+        "expert-03",
+    ]
+    fresh = explorer.Picture(panel.outcomes, panel.cost)
+    assert bytes(panel.picture.value) == fresh.png(panel.found, panel.earlier)
+
+
 def test_temperature_is_chosen_on_validation_when_asked(panel: explorer.Explorer) -> None:
     panel.tune.click()
     assert panel.controls["temperature"].value in explorer.tuning.GRID["temperature"]

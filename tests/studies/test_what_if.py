@@ -1,5 +1,6 @@
 """What-if answers equal those of the routers and programs that they replay."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -160,6 +161,20 @@ def test_a_what_if_of_fewer_experts_and_validation_questions():
 def test_refused(settings, message):
     with pytest.raises(SkillmoeError, match=message):
         what_if(POOL, **settings)
+
+
+@pytest.mark.parametrize("method", study.METHODS)
+def test_what_is_kept_between_two_answers_changes_none(method):
+    settings = [{"k": 2}, {"k": 3}, {"k": 2, "experts": ["e01", "e03", "e04"]}, {"k": 2, "n_validation": 30}]
+    settings += [{"k": 2, "n_validation": 30, "seed": 1}, {"k": 2}]
+    if method == "majority_vote":
+        settings += [{"temperature": 4.0}, {"preset": "paper"}, {"preset": "released"}, {"prior": 0.0}]
+    again = [what_if(POOL, method=method, **given) for given in settings]
+    fresh = [what_if(dataclasses.replace(POOL), method=method, **given) for given in settings]
+    for one, other in zip(again, fresh, strict=True):
+        assert (one.chosen == other.chosen).all()
+        assert (one.answer == other.answer).all()
+        np.testing.assert_equal(one.relevance, other.relevance)
 
 
 def test_answers_come_at_once():
