@@ -7,58 +7,58 @@ shape together. Defaults and scaling of the rate are torch's.
 
 from collections import defaultdict
 from collections.abc import Iterable
-
-import torch
+from typing import Any
 
 A, B, C = 3.4445, -4.775, 2.0315
 STEPS = 5
 
 
-def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+def orthogonal(matrices: Any) -> Any:
     """Nearly the nearest (semi-)orthogonal matrix of each, shape (n, rows, columns): singular values near 1.
 
     The quintic iteration of Jordan et al., `STEPS` times; singular values end between about .7 and 1.2.
     """
     tall = matrices.shape[1] > matrices.shape[2]
-    x: torch.Tensor = matrices.mT if tall else matrices
+    x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(STEPS):
         gram = x @ x.mT
-        x = A * x + torch.baddbmm(gram, gram, gram, beta=B, alpha=C) @ x
+        x = A * x + (B * gram + C * gram @ gram) @ x
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """For matrices alone; Nesterov momentum, decoupled weight decay.
 
-    A matrix of r rows and c columns is moved by `lr` times the square root of max(1, r / c).
+    `lr` may be changed between steps. A matrix of r rows and c columns is moved by `lr` times the square root
+    of max(1, r / c).
     """
 
     def __init__(
-        self,
-        weights: Iterable[torch.Tensor],
-        *,
-        lr: float,
-        weight_decay: float = 0.01,
-        momentum: float = 0.95,
+        self, weights: Iterable[Any], *, lr: float, weight_decay: float = 0.01, momentum: float = 0.95
     ) -> None:
-        super().__init__(weights, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
+        self.alike: dict[Any, list[Any]] = defaultdict(list)
+        for weight in weights:
+            self.alike[weight.shape].append(weight)
+        self.moving: dict[Any, Any] = {}
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
-        """One step of every weight that has a gradient."""
-        for group in self.param_groups:
-            alike: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    alike[weight.shape].append(weight)
-            for shape, weights in alike.items():
-                gradients = torch.stack([weight.grad for weight in weights if weight.grad is not None])
-                state = self.state[weights[0]]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(gradients)
-                state["momentum"].lerp_(gradients, 1 - group["momentum"])
-                moves = orthogonal(gradients.lerp(state["momentum"], group["momentum"]))
-                rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+    def step(self) -> None:
+        """One step of every weight; each must have a gradient."""
+        import torch
+
+        with torch.no_grad():
+            for shape, weights in self.alike.items():
+                gradients = torch.stack([weight.grad for weight in weights])
+                moving = self.moving.setdefault(shape, torch.zeros_like(gradients))
+                moving.lerp_(gradients, 1 - self.momentum)
+                moves = orthogonal(gradients.lerp(moving, self.momentum))
+                rate = self.lr * max(1.0, shape[0] / shape[1]) ** 0.5
                 for weight, move in zip(weights, moves, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(rate * move)
+                    weight.mul_(1 - self.lr * self.weight_decay).sub_(rate * move)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for weights in self.alike.values():
+            for weight in weights:
+                weight.grad = None

@@ -19,6 +19,7 @@ import pandas as pd
 
 from skillmoe_lib.experts.model_check import check_model_folder
 from skillmoe_lib.pocket.lessons import Lesson
+from skillmoe_lib.pocket.muon import Muon
 from skillmoe_lib.seeding import stable_seed
 
 CHUNK = 1024
@@ -71,8 +72,6 @@ def train(
     """Train in place until `budget_tokens` tokens (prompt and reply) have been seen."""
     import torch
 
-    from skillmoe_lib.pocket.muon import Muon
-
     torch.manual_seed(seed)
     hidden = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
     others = [weight for weight in model.parameters() if all(weight is not h for h in hidden)]
@@ -87,11 +86,12 @@ def train(
         loss = _loss(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
-        for optimizer, pace in ((muon, now), (adam, now / 4)):
-            for group in optimizer.param_groups:
-                group["lr"] = pace
+        muon.lr = now
+        for group in adam.param_groups:
+            group["lr"] = now / 4
+        for optimizer in (muon, adam):
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
         seen += sum(len(prompt) + len(reply) for prompt, reply in batch)
         losses.append(float(loss.detach()))
         if step % EVERY == 0 or seen >= budget_tokens:
