@@ -15,6 +15,15 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
     that do not fit are wrong; several samples of a question are averaged. Rows and columns are sorted by
     name. Raises `SkillmoeError` if there are no answers, or none of some expert.
     """
+    ran = answers_run(scores)
+    grid = ran.assign(correct=ran["correct"].astype(float)).pivot_table(
+        index="question_id", columns="expert", values="correct", aggfunc="mean"
+    )
+    return grid.sort_index().sort_index(axis=1)
+
+
+def answers_run(scores: pd.DataFrame) -> pd.DataFrame:
+    """The answers that were run; raises as `outcomes` does."""
     if absent := [name for name in _NEEDED if name not in scores]:
         raise SkillmoeError(f"scores lack the column {absent[0]!r}: they need {', '.join(_NEEDED)}")
     ran = scores[scores["status"] != "not_run"]
@@ -22,10 +31,7 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
         raise SkillmoeError("the pool has no validation scores: run the validation questions first")
     if idle := sorted(set(scores["expert"]) - set(ran["expert"])):
         raise SkillmoeError(f"experts without a validation score: {', '.join(idle)}")
-    grid = ran.assign(correct=ran["correct"].astype(float)).pivot_table(
-        index="question_id", columns="expert", values="correct", aggfunc="mean"
-    )
-    return grid.sort_index().sort_index(axis=1)
+    return ran
 
 
 def profile(skills: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

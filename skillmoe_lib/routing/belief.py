@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 from skillmoe_lib import seeding
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.profiling.profiles import outcomes, profile
+from skillmoe_lib.profiling.profiles import answers_run, profile
 from skillmoe_lib.routing import slots
 from skillmoe_lib.routing.entry import RouterEntry
 from skillmoe_lib.routing.ranked import Array, Ranked
@@ -102,11 +102,14 @@ class BestBySkill(Ranked):
         """Learn from a Skills frame and a Scores frame of the validation questions."""
         if not self.kappa > 0:
             raise SkillmoeError(f"kappa must be above 0, given {self.kappa}")
-        grid = outcomes(scores)
+        self.experts_ = sorted(answers_run(scores)["expert"].unique())
         if self.k is not None:
-            slots.check_k(self.k, grid.shape[1], replace=False)
-        self.experts_ = list(grid.columns)
-        self.accuracy_ = (grid.sum() + 1) / (grid.notna().sum() + 2)
+            slots.check_k(self.k, len(self.experts_), replace=False)
+        _, right, n = _by_question(scores, self.experts_)
+        with np.errstate(invalid="ignore"):  # several samples of a question are averaged
+            share = np.nansum(right.toarray() / n.toarray(), axis=1)
+        asked = (n.toarray() > 0).sum(axis=1)
+        self.accuracy_ = pd.Series((share + 1) / (asked + 2), index=self.experts_)
         self.right_ = self.n_ = pd.DataFrame(index=self.experts_, dtype=float)
         if self.use_skills:
             self.right_, self.n_ = by_skill(X, scores, self.experts_)
@@ -123,25 +126,30 @@ class BestBySkill(Ranked):
 
 def by_skill(skills: pd.DataFrame, scores: pd.DataFrame, experts: Sequence[str]) -> tuple[Any, Any]:
     """How many answers of each expert are right and how many there are, expert x skill, as in a profile."""
-    ran = scores[scores["status"] != "not_run"]
-    asked, names = pd.Index(ran["question_id"].unique()), pd.Index(experts)
+    asked, right, n = _by_question(scores, experts)
     known = skills[skills["question_id"].isin(asked)]
     if known.empty:
         profile(skills, scores)  # says what is wrong
     vocabulary = pd.Index(sorted(known["skill"].unique()), name="skill")
     counts = _counts(asked, known["question_id"], vocabulary, known["skill"])
-    right = _counts(names, ran["expert"], asked, ran["question_id"], ran["correct"].to_numpy(float))
-    n = _counts(names, ran["expert"], asked, ran["question_id"])
     tables = ((part @ counts).toarray() for part in (right, n))
-    one, other = (pd.DataFrame(table, index=names, columns=vocabulary) for table in tables)
+    one, other = (pd.DataFrame(table, index=list(experts), columns=vocabulary) for table in tables)
     return one, other
+
+
+def _by_question(scores: pd.DataFrame, experts: Sequence[str]) -> tuple[pd.Index, Any, Any]:
+    """The questions, and how many answers are right and how many there are, sparse, expert x question."""
+    ran = scores[scores["status"] != "not_run"]
+    asked, names = pd.Index(ran["question_id"].unique()), pd.Index(experts)
+    right = _counts(names, ran["expert"], asked, ran["question_id"], ran["correct"].to_numpy(float))
+    return asked, right, _counts(names, ran["expert"], asked, ran["question_id"])
 
 
 def _counts(
     rows: pd.Index, row: pd.Series, columns: pd.Index, column: pd.Series, weights: Array | None = None
 ) -> Any:
     """A sparse table of how often each pair occurs (or the sum of its weights); others are not counted."""
-    at, to = rows.get_indexer(row), columns.get_indexer(column)
+    at, to = rows.get_indexer(pd.Index(row)), columns.get_indexer(pd.Index(column))
     here = (at >= 0) & (to >= 0)
     value = np.ones(len(at)) if weights is None else weights
     return sparse.csr_array((value[here], (at[here], to[here])), shape=(len(rows), len(columns)))

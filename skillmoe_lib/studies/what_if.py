@@ -284,8 +284,13 @@ def _turns(pool: Outcomes, method: str, rows: Ints, scores: pd.DataFrame) -> Tur
         np.take_along_axis(expected, order, axis=1),
         pool.answer[at],
         pool.correct[at],
-        np.where(n > 0, n, belief.open_answers(pool.validation_scores)),
+        np.where(n > 0, n, _open_answers(pool)),
     )
+
+
+@lru_cache(maxsize=4)
+def _open_answers(pool: Outcomes) -> float:
+    return belief.open_answers(pool.validation_scores)
 
 
 def _asked_in_turn(pool: Outcomes, method: str, *, budget: float, threshold: float | None) -> _Route:
