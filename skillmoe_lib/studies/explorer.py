@@ -331,7 +331,7 @@ class Picture:
         for axis in (self.left, self.right):
             axis.xaxis.set_label_coords(0.5, -0.09)
             axis.locator_params(axis="x", nbins=5)
-        self.right.yaxis.set_label_coords(-0.14, 0.5)
+        self.right.yaxis.set_label_coords(-0.21, 0.5)
         self.right.margins(0.15)
         self.drawn: list[Artist] = []
 

@@ -184,7 +184,9 @@ class Watched(NamedTuple):
         self.page.wait_for_function(
             """pastErrors => {
                 const all = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
-                const failed = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
+                const cells = window.jupyterapp.shell.currentWidget.content.widgets;
+                const outputs = cells.flatMap(cell => cell.model.outputs?.toJSON() ?? []);
+                const failed = outputs.some(output => output.output_type === 'error');
                 const done = all.length && all.every(prompt => /\\[\\d+\\]/.test(prompt.textContent));
                 return done || (failed && !pastErrors);
             }""",
@@ -195,9 +197,7 @@ class Watched(NamedTuple):
 
     def red(self) -> list[str]:
         """Texts of tracebacks and of what was written to stderr."""
-        found = self.page.locator(
-            '[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type*="error"]'
-        )
+        found = self.page.locator('[data-mime-type="application/vnd.jupyter.stderr"]')  # both have it
         return [text for text in found.all_inner_texts() if text.strip()]
 
 

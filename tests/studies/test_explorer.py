@@ -150,14 +150,14 @@ def test_all_that_others_wrote_is_text() -> None:
 
 
 def test_a_redraw_at_2100_questions_and_16_experts_takes_little_time() -> None:
-    """Half a second is the aim; processor time, and room for a slow or busy machine."""
+    """Half a second is the aim (0.3 s measured); processor time, with room for a busy machine."""
     panel = explorer.Explorer(recordings.pool(420, 1680, 16))
     took = []
     for k in (1, 5, 7):
         start = time.process_time()
         panel.controls["k"].value = k
         took.append(time.process_time() - start)
-    assert statistics.median(took) < 2
+    assert statistics.median(took) < 0.8
     assert len(panel.redraws_s) == 4
 
 
