@@ -169,6 +169,7 @@ ALLOWED: Mapping[str, Rule] = {
     "max_chars": within(1, 200),
     "k": within(1, 64),
     "skip": Rule("true or false", lambda _: True),
+    "plan_first": Rule("true or false", lambda _: True),
     "preset": one_of(PRESETS),
     "formula": one_of(["preset", *get_args(Formula)]),
     "temperature": Rule("above 0, to 100, or -1 for the preset's", lambda v: v == -1 or 0 < v <= 100),
