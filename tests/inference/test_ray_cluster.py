@@ -21,6 +21,10 @@ from skillmoe_lib.inference.store import GenerationStore
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = Model("org/model", "1")
+# Ray forgets the processes that it starts, and Python says so when it collects them.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 
 @pytest.fixture(scope="module")
