@@ -381,7 +381,7 @@ def example_bank(
     return ExampleBank(
         tuple(solved),
         {name: tuple(examples) for name, examples in own.items()},
-        named.groupby("question_id")["skill"].agg(frozenset).to_dict(),
+        {str(name): frozenset(words) for name, words in named.groupby("question_id")["skill"]},
         dict(zip(zip(profile["expert"], profile["skill"], strict=True), profile["score"], strict=True)),
     )
 

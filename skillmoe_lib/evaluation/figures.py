@@ -427,7 +427,8 @@ def _name_points(chart: Chart, axis: Axes, part: pd.DataFrame, cost: str, size: 
     pixels = axis.transData.transform(shown[["x", "y"]]).round()
     texts = [
         axis.text(
-            *together[["x", "y"]].iloc[0],
+            float(together["x"].iloc[0]),
+            float(together["y"].iloc[0]),
             textwrap.fill(", ".join(together["name"]), 32),
             fontsize=size,
             path_effects=[HALO],

@@ -88,7 +88,9 @@ def calibrate(past: GenerationStore) -> Calibration:
             share = says[off.index].cumsum() / says[off.index].sum()
             low, high = (float(off.iloc[int(np.searchsorted(share, end))]) for end in (0.1, 0.9))
     swap = float(swaps.median()) if len(swaps) else SWAP_S
-    return Calibration(rates, swap, min(low, 1.0), max(high, 1.0), peaks.to_dict())
+    return Calibration(
+        rates, swap, min(low, 1.0), max(high, 1.0), {str(k): float(v) for k, v in peaks.items()}
+    )
 
 
 def _generation(batches: pd.DataFrame, rates: pd.DataFrame) -> pd.Series:
@@ -167,8 +169,12 @@ def _money(rows: pd.DataFrame, models: Mapping[str, Model]) -> pd.DataFrame:
         model = models.get(str(weights))
         price = prices.price_of(model.source) if model and model.path.startswith(PREFIX) else None
         if price:
-            tokens = part[["prompt_tokens", "output_tokens", "cached_tokens"]].itertuples(index=False)
-            money[part.index] = [price.of(**dict(zip(row._fields, row, strict=True))) for row in tokens]
+            tokens = zip(part["prompt_tokens"], part["output_tokens"], part["cached_tokens"], strict=True)
+            paid = [
+                price.of(prompt_tokens=read, output_tokens=written, cached_tokens=cached)
+                for read, written, cached in tokens
+            ]
+            money.update(pd.Series(paid, part.index))
             currency[part.index] = price.currency
     return pd.DataFrame({"money": money, "currency": currency})
 

@@ -120,7 +120,7 @@ class StandIn:
         """Nothing is kept."""
         self._held = ""
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Generation]:
+    def answer(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """A text for each request."""
         if isinstance(self.engine, ScriptedEngine):
             self.answered["rule"] += len(requests)

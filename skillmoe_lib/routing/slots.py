@@ -45,7 +45,8 @@ def draw(chances: pd.DataFrame, k: int, *, seed: int, replace: bool, reserve: Ar
     clocks = [_numbers("exponential", p.shape[1], seed, name) for name in chances.index]
     with np.errstate(over="ignore"):  # the clock of a nearly impossible expert never rings
         np.divide(np.reshape(clocks, p.shape), p, out=rings, where=p > 0)
-    return np.lexsort((np.broadcast_to(-reserve, p.shape), rings), axis=1)[:, :k]
+    order: Indices = np.lexsort((np.broadcast_to(-reserve, p.shape), rings), axis=1)
+    return order[:, :k]
 
 
 def uniform(question_ids: Iterable[str], k: int, seed: int, *purpose: str) -> Array:
@@ -67,7 +68,7 @@ def _reached(weights: Array, numbers: Array) -> Indices:
     if not (bounds[:, -1:] > 0).all():
         raise SkillmoeError("a draw needs probabilities that are numbers and not all zero")
     bounds /= bounds[:, -1:]
-    return (bounds[:, None, :] <= numbers[:, :, None]).sum(axis=2)
+    return np.asarray((bounds[:, None, :] <= numbers[:, :, None]).sum(axis=2))
 
 
 def trimmed(
@@ -91,7 +92,8 @@ def trimmed(
     numbers = uniform(chances.index[torn], drawn.shape[1], seed, "refill")
     for turn in range(drawn.shape[1]):  # each question's first dropped slot, then its second, ...
         dropped = ~kept[result[torn]]
-        torn, numbers, dropped = (part[dropped.any(axis=1)] for part in (torn, numbers, dropped))
+        still = dropped.any(axis=1)
+        torn, numbers, dropped = torn[still], numbers[still], dropped[still]
         open_to = np.tile(kept, (len(torn), 1))
         if not replace:
             np.put_along_axis(open_to, result[torn], values=False, axis=1)

@@ -360,11 +360,11 @@ def _contexts(rows: pd.DataFrame, failures: pd.DataFrame) -> Iterator[tuple[str,
         )
     room = rows["max_model_len"] - rows["prompt_tokens"]
     for expert, part in rows[room < rows["max_tokens"]].groupby("expert"):
-        needs = int((part["prompt_tokens"] + part["max_tokens"]).max())
+        most = int((part["prompt_tokens"] + part["max_tokens"]).max())
         least = int((part["max_model_len"] - part["prompt_tokens"]).min())
         has = str(part["max_model_len"].max())
-        setting = f"max_model_len: {needs}, or max_tokens: {least}"
-        yield ("context", str(expert), f"{needs} tokens ({len(part)} prompts with max_tokens)", has, setting)
+        setting = f"max_model_len: {most}, or max_tokens: {least}"
+        yield ("context", str(expert), f"{most} tokens ({len(part)} prompts with max_tokens)", has, setting)
 
 
 def _models_and_memory(

@@ -7,6 +7,7 @@ accuracy on the same test questions, with its interval; docs/what_if.md says whe
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from skillmoe_lib.evaluation.formats import points
@@ -86,7 +87,7 @@ def _worth(left_out: pd.DataFrame) -> tuple[Any, ...]:
         best = sure.iloc[0]
         said = f"{best['expert']} (costs are not known); {len(sure)} of {len(left_out)} are certainly missed"
     else:
-        best = sure.loc[sure["per_device_second"].idxmax()]
+        best = sure.iloc[int(sure["per_device_second"].fillna(-np.inf).argmax())]
         rate, low, high = (points(best[f"per_device_second{end}"]) for end in ("", "_low", "_high"))
         said = f"{best['expert']}: {rate} points a device second [{low}, {high}]; "
         said += f"{len(sure)} of {len(left_out)} are certainly missed"
