@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from skillmoe_lib.experts.servers import PREFIX
-from skillmoe_lib.generation import Engine, Generation, Model, Request
+from skillmoe_lib.generation import Engine, Failure, Generation, Model, Request
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine, demo
 from skillmoe_lib.inference.store import GenerationStore
 
