@@ -141,7 +141,7 @@ class _Standing:
     stand_in: StandIn
     swapped: bool
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """A text for each request."""
         return self.stand_in.answer(requests)
 

@@ -457,11 +457,12 @@ def test_the_commit_comes_from_the_yaml_or_its_lock(
 
     seen: list[dict[str, str]] = []
     remote = SimpleNamespace(config=SimpleNamespace(data_files={}))
-    monkeypatch.setattr(datasets, "load_dataset_builder", lambda path, name, revision: remote)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda **where: remote)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     (tmp_path / "mine.pins.yaml").write_text(yaml.safe_dump({"o/d": {"revision": "f" * 40}}))
     questions.load(write(tmp_path, {**HUB, "kind": "math", "revision": revision}))
-    assert seen == [{"split": split, "revision": asked} for split in ("train", "test")]
+    assert [(told["split"], told["revision"]) for told in seen] == [("train", asked), ("test", asked)]
+    assert {Path(told["cache_dir"]).name for told in seen} == {asked}, "each commit has a cache of its own"
 
 
 @pytest.mark.parametrize(
@@ -527,7 +528,7 @@ def test_a_csv_of_the_hub_keeps_none_and_na(tmp_path: Path, monkeypatch: pytest.
 
     seen: list[tuple] = []
     remote = SimpleNamespace(config=SimpleNamespace(data_files={}, keep_default_na=True))
-    monkeypatch.setattr(datasets, "load_dataset_builder", lambda path, name, revision: remote)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda **where: remote)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     frame = questions.load(write(tmp_path, {**HUB, "kind": "text", "revision": COMMIT}))
     assert frame["gold"].tolist() == ["None", "None"]
