@@ -468,7 +468,7 @@ def test_the_commit_comes_from_the_yaml_or_its_lock(
 @pytest.mark.parametrize(
     ("error", "gated", "message"),
     [
-        (ConnectionError("Couldn't reach\nthe Hub"), True, r"connect to the hub"),
+        (ConnectionError("Couldn't reach\nthe Hub"), True, r"connect to it"),
         (FileNotFoundError("Dataset 'o/d' is a gated dataset on the Hub."), False, r"gated.*HF_TOKEN"),
         (FileNotFoundError("Dataset 'o/d' doesn't exist or cannot be accessed."), True, r"gated.*HF_TOKEN"),
         (
