@@ -357,7 +357,7 @@ def example_bank(
     right = scores[scores["correct"].astype(bool) & scores["question_id"].isin(asked)]
     right = right.sort_values("expert", key=lambda names: names.map(order), kind="stable")
     best = set(right.drop_duplicates("question_id")["request_id"])
-    taking = right["expert"].map(lambda name: session.pool.experts[name].takes_examples)
+    taking = right["expert"].map(lambda name: session.pool.experts[name].takes_examples).astype(bool)
     shown = right[taking | right["request_id"].isin(best)]
     stored = session.store.get(shown["request_id"])
     solved, own = [], dict[str, list[Example]]()

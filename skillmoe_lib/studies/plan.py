@@ -255,7 +255,7 @@ def _rehearsed(session: Session, asked: pd.DataFrame, settings: Settings) -> Ite
     choice = pipeline.choose(scores, pipeline.examine(session, asked, scores, seed=settings.seed))
     yield "04_aggregator"
     routes = _routes(session, asked, settings, named, scores)
-    _compete(session, asked, settings, routes, choice)
+    _compete(session, asked, settings, named, scores, routes, choice)
     yield "06_methods"
     ways = [way for way in ("symbolic_moe", "moa") if way in _names(session, settings, routes)]
     run_time.measured(session, asked, routes, choice, ways, n_one_by_one=settings.n_one_by_one)
@@ -298,12 +298,21 @@ def _by_letters(texts: Sequence[str]) -> Any:
 
 
 def _compete(
-    session: Session, asked: pd.DataFrame, settings: Settings, routes: pd.DataFrame, choice: Choice
+    session: Session,
+    asked: pd.DataFrame,
+    settings: Settings,
+    named: pd.DataFrame,
+    scores: pd.DataFrame,
+    routes: pd.DataFrame,
+    choice: Choice,
 ) -> None:
     """What `pipeline.compete` asks; nothing is graded."""
     test, seeds = pipeline.split(asked, "test"), range(settings.seeds)
     names, pool = _names(session, settings, routes), session.pool
-    programs = lineup.programs(names, test, pool, routes, choice, seeds=seeds)
+    bank = None
+    if lineup.shows_examples(names):
+        bank = pipeline.example_bank(session, asked, named, pipeline.split_of(asked, named)["test"], scores)
+    programs = lineup.programs(names, test, pool, routes, choice, seeds=seeds, bank=bank)
     policy = partial(schedule.most_waiting, last={pool.experts[choice.aggregator].model.load_key})
     everyone = itertools.chain(programs.items(), every_expert(test, pool.experts, seed=seeds[0]))
     schedule.run(everyone, session.engine, session.store, policy=policy, skip=True)
@@ -457,7 +466,13 @@ def in_report(folder: ReportFolder, **parameters: Any) -> pd.DataFrame:
     settings = Settings(**{k: v for k, v in {**given, **parameters}.items() if k in names})
     if settings.engine == "replay":
         return pd.DataFrame(columns=["expert", "requests"])
-    plan = chain(settings)
+    try:
+        plan = chain(settings)
+    except (
+        SkillmoeError
+    ) as error:  # a plan is a help: the run goes on without it, and says what is wrong itself
+        print(f"no plan: {error}")
+        return pd.DataFrame(columns=["expert", "requests"])
     table = plan.by_expert()
     print("\n".join([*plan.notes, *told(plan.obstacles)]))
     if len(plan.requests):

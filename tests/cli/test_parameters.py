@@ -55,7 +55,7 @@ CHAIN = [
     ("pool=pockett", "unknown pool 'pockett': it must be one of "),
     ("benchmark=pockett", "unknown benchmark 'pockett': it must be one of "),
     ("baseline=symbolic", "unknown baseline 'symbolic': it must be one of "),
-    ("methods=symbolic,moa", "unknown method 'symbolic': it must be one of all, "),
+    ("methods=symbolic,moa", "unknown method 'symbolic': it must be one of adaptmi, all, "),
     ("store=data/pools/pocket.yaml", "store must be a folder that can be written to"),
 ]
 

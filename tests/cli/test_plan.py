@@ -30,7 +30,7 @@ def test_a_plan_of_the_chain_as_text_and_as_json(project: Path, capsys: pytest.C
     assert data["sum"]["requests"] == sum(row["requests"] for row in data["experts"])
     assert data["will_not_fit"] == []
     assert data["cpu_s"] > 0
-    assert main(["plan", "02_skills", *given[:8]]) == 0
+    assert main(["plan", "02_skills", *given[:2], *given[4:8]]) == 0
     text = capsys.readouterr().out
     assert "everything fits" in text
     assert "02_skills" in text

@@ -22,7 +22,7 @@ POOL = {
         {
             "name": "Plain",
             "model": "org/base",
-            "revision": "v2",
+            "revision": "c" * 40,
             "template": "plain",
             "examples": "worked",
             "dtype": "float32",
@@ -90,7 +90,7 @@ def test_a_pool_is_what_its_file_says(project):
     )
     assert pool.experts["Plain"] == experts.Expert(
         "Plain",
-        Model("org/base", "v2", "plain", 512, "float32"),
+        Model("org/base", "c" * 40, "plain", 512, "float32"),
         Sampling(0, 0.9, 16, ("END",)),
         examples=(("1 and 1?", "2"), ("2 and 2?", "4")),
     )
@@ -134,7 +134,16 @@ def test_pins_fill_in_what_the_pool_leaves_open(project):
     assert pool.experts["Chat"].model == Model("org/small", "a" * 40, "chat", 2048)
     assert pool.keyword_expert.model.revision == "a" * 40
     given = pool.experts["Plain"].model
-    assert (given.revision, given.max_model_len) == ("v2", 512), "what the pool gives has the last word"
+    assert (given.revision, given.max_model_len) == ("c" * 40, 512), "what the pool gives has the last word"
+
+
+def test_a_tag_is_the_commit_that_it_was_when_it_was_pinned(project):
+    pool = yaml.safe_load(yaml.safe_dump(POOL).replace("c" * 40, "v2"))
+    save(project, pool)
+    assert experts.load_pool("toy", locate=False).experts["Plain"].model.revision == ""
+    pins = {"org/base": {"revision": "b" * 40, "context_tokens": 9999}}
+    (project / "data" / "pools" / "toy.pins.yaml").write_text(yaml.safe_dump(pins))
+    assert experts.load_pool("toy", locate=False).experts["Plain"].model.revision == "b" * 40
 
 
 def test_a_lock_is_no_pool(project):

@@ -38,7 +38,7 @@ def test_an_engine_is_found_by_its_name(name):
 
 def test_an_unknown_engine_is_one_line():
     with pytest.raises(
-        SkillmoeError, match=r"^unknown engine 'vlm': it must be one of openai, replay, scripted, vllm$"
+        SkillmoeError, match=r"^unknown engine 'vlm': it must be one of openai, ray, replay, scripted, vllm$"
     ):
         engines.connect("vlm")
 
