@@ -11,6 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +85,7 @@ def test_a_how_to_runs_through(
     if name == "your_expert" and not (ROOT / "data" / "pocket" / "numbers" / "config.json").is_file():
         pytest.skip("no trained pocket pool in data/pocket")
     path = project / "notebooks" / "studies" / f"{name}.ipynb"
-    notebook = parameterize_notebook(nbformat.read(path, as_version=4), given)
+    notebook = parameterize_notebook(load_notebook_node(str(path)), given)
     nbformat.write(notebook, path)
     opened_and_run(lab, watched, f"notebooks/studies/{name}.ipynb")
     assert [text for text in watched.red() if "Error" in text] == []
