@@ -13,7 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skillmoe_lib import experts, paths, pipeline, progress, questions
+from skillmoe_lib import experts, paths, pipeline, progress, questions, seeding
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation.report_folder import ReportFolder, store_of
 from skillmoe_lib.experts import model_files
@@ -458,14 +458,20 @@ def _notes(
 def in_report(folder: ReportFolder, **parameters: Any) -> pd.DataFrame:
     """Plan the chain and write `plan.csv` into its report; shows it.
 
-    `parameters` are those that the notebook has; the others are what `skillmoe run` was given. If nothing
-    lacks, an earlier plan is kept, which is what the run followed.
+    `parameters` are those that the notebook has; the others are what `skillmoe run` was given. An earlier
+    plan with the same settings is kept: it is what the run followed, and a rehearsal takes its time.
     """
     names = {field.name for field in fields(Settings)}
     given = json.loads(os.environ.get("SKILLMOE_GIVEN", "{}"))
     settings = Settings(**{k: v for k, v in {**given, **parameters}.items() if k in names})
     if settings.engine == "replay":
         return pd.DataFrame(columns=["expert", "requests"])
+    mark = seeding.digest(asdict(settings))[:16]
+    if (folder.path / "tables" / "plan.csv").is_file():
+        earlier = folder.read("plan")
+        if "settings" in earlier and set(earlier["settings"]) == {mark}:
+            print(f"planned at {earlier['made_at'].iloc[0]}, with the same settings")
+            return earlier.drop(columns=["made_at", "settings"])
     try:
         plan = chain(settings)
     except (
@@ -476,7 +482,8 @@ def in_report(folder: ReportFolder, **parameters: Any) -> pd.DataFrame:
     table = plan.by_expert()
     print("\n".join([*plan.notes, *told(plan.obstacles)]))
     if len(plan.requests):
-        folder.write(table.assign(made_at=datetime.now(UTC).isoformat(timespec="seconds")), "plan")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        folder.write(table.assign(made_at=now, settings=mark), "plan")
     return table
 
 

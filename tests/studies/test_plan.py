@@ -178,7 +178,8 @@ def test_a_report_sets_its_plan_beside_what_the_run_took(tmp_path, monkeypatch):
     plan.in_report(folder, pool="p", engine="scripted", limit=3)
     assert asked == [Settings(pool="p", engine="scripted", limit=3, k=5)]
     run(session)
-    plan.in_report(folder, pool="p", engine="scripted", limit=3)  # nothing lacks: the plan is kept
+    plan.in_report(folder, pool="p", engine="scripted", limit=3)
+    assert len(asked) == 1, "the same settings are not rehearsed again: the plan is kept"
     table = plan.compared(ReportFolder("r", notebook="08_report")).set_index("expert")
     assert table.loc["sum", "requests_actual"] > 0
     for name in ("requests", "output_tokens"):
@@ -186,6 +187,8 @@ def test_a_report_sets_its_plan_beside_what_the_run_took(tmp_path, monkeypatch):
     assert table.loc["sum", "seconds_actual"] > 0
     assert table["memory_gb_actual"].isna().all()
     assert (tmp_path / "reports" / "r" / "tables" / "predicted.csv").is_file()
+    plan.in_report(folder, pool="p", engine="scripted", limit=2)
+    assert asked[1:] == [Settings(pool="p", engine="scripted", limit=2, k=5)]
 
 
 # -- the command ----------------------------------------------------------------------------------
