@@ -26,8 +26,8 @@ from skillmoe_lib.presets import PRESETS
 from skillmoe_lib.questions import benchmark as benchmarks
 from skillmoe_lib.routing.skill_router import Formula, SkillRouter
 from skillmoe_lib.studies import ablations, variants
+from skillmoe_lib.studies.games import EXACT_UP_TO
 from skillmoe_lib.studies.paper_tables import load_benchmarks
-from skillmoe_lib.studies.pool import EXACT_UP_TO
 from skillmoe_lib.tables import KINDS as KINDS_OF_ANSWER
 
 Value = bool | int | float | str
