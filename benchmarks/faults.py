@@ -9,6 +9,8 @@ that the second does not find in the store; made twice are those finished more t
     python benchmarks/faults.py                        all faults with vLLM: about a minute each
     python benchmarks/faults.py --engine stand-in      a stand-in for vLLM that writes meaningless texts
     python benchmarks/faults.py runner "torn part"     only the faults whose names contain one of these
+    python benchmarks/faults.py --kills 20             one run, killed 20 times at random moments, and
+                                                       one that nobody disturbs: are their tables equal?
 """
 
 import argparse
@@ -33,6 +35,7 @@ import pandas as pd
 import psutil
 
 from skillmoe_lib import experts, files
+from skillmoe_lib.evaluation import results
 from skillmoe_lib.inference import journal, schedule
 from skillmoe_lib.inference.engines import vllm as vllm_engine
 from skillmoe_lib.inference.engines import vllm_process
@@ -148,7 +151,8 @@ def run_here(part: str = "first") -> None:
     if share := about["fault"].get("full_after"):
         _fill_disk(round(share * about["n"]))
     engine = vllm_engine.VLLMEngine(stall_s=about["fault"].get("stall_s", 600.0))
-    schedule.run(every_expert(asked, members, seed=0), engine, store)
+    outcomes = schedule.run(every_expert(asked, members, seed=0), engine, store)
+    results.scores(outcomes, asked, members).to_csv(home / f"scores-{part}.csv", index=False)
 
 
 def _asked_first(question: Question, members: Mapping[str, experts.Expert]) -> str:
@@ -383,13 +387,86 @@ def inject(fault: Fault, *, engine: str = "vllm", n_questions: int = 100) -> Out
     return Outcome(fault.name, line, len(before - kept), twice, missing, time.monotonic() - began)
 
 
+class Killed(NamedTuple):
+    """What became of a run that was killed again and again: how often each was killed, generations lost and
+    made twice, and rows of the Scores table that differ from those of a run that nobody disturbed."""
+
+    kills: Mapping[str, int]
+    lost: int
+    made_twice: int
+    n_rows: int
+    n_differ: int
+    seconds: float
+
+
+TARGETS = (("engine",), ("kernel",), ("runner",), ("runner", "kernel", "engine"))
+
+
+def kill_at_random(n_kills: int, *, engine: str = "vllm", n_questions: int = 500, seed: int = 0) -> Killed:
+    """Kill one run `n_kills` times at random moments, start it again each time, and let it end."""
+    began, draw = time.monotonic(), random.Random(seed)  # noqa: S311 - any moment will do
+    calm, kills = Fault("none"), Counter[str]()
+    with tempfile.TemporaryDirectory(prefix="skillmoe-fault-") as folder:
+        home, quiet = Path(folder) / "killed", Path(folder) / "quiet"
+        for each in (home, quiet):
+            make_project(each, calm, engine=engine, n_questions=n_questions)
+        n = n_questions * len(EXPERTS)
+        lost, running = 0, Running(home, _start(home))
+        while kills.total() < n_kills:
+            until = len(_made(home)) + draw.randint(0, max(1, 2 * n // (n_kills + 1)))
+            while len(_made(home)) < min(until, n - 1) and running.process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(draw.random() / 5)
+            who = draw.choice(TARGETS)
+            if running.process.poll() is None and (who == ("runner",) or (home / "engine").exists()):
+                running.kill(*who)
+                kills["all three" if len(who) > 1 else who[0]] += 1
+            if who == ("engine",) and running.process.poll() is None:
+                continue  # the run goes on by itself
+            _finish(running.process)
+            before = set(_made(home))
+            running = Running(home, _start(home))
+            lost += len(before - _kept_by(running))
+        code = _finish(running.process)
+        made = Counter(_made(home))
+        if code or _finish(_start(quiet)):
+            raise SystemExit(f"a run did not end by itself:\n{(home / 'output-first').read_text()[-2000:]}")
+        tables = [pd.read_csv(each / "scores-first.csv", dtype=str) for each in (home, quiet)]
+        differ = int((tables[0].fillna("") != tables[1].fillna("")).any(axis=1).sum())
+    twice = made.total() - len(made)
+    return Killed(dict(kills), lost, twice, len(tables[0]), differ, time.monotonic() - began)
+
+
+def _kept_by(running: Running) -> set[str]:
+    """What the run that has just been started finds in the store, as soon as it has looked."""
+    kept, until = running.home / "kept.json", time.monotonic() + LIMIT_S
+    kept.unlink(missing_ok=True)
+    while running.process.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return set(json.loads(kept.read_text()))
+        time.sleep(0.02)
+    return set()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Inject faults one after another; print a line for each, and a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="parts of the names of faults (default: all)")
     parser.add_argument("--engine", choices=["vllm", "stand-in"], default="vllm")
     parser.add_argument("--questions", type=int, default=100, help="of each run, for two experts")
+    parser.add_argument("--kills", type=int, default=0, help="kill one run this often, at random moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     given = parser.parse_args(arguments)
+    if given.kills:
+        told_all = kill_at_random(
+            given.kills, engine=given.engine, n_questions=given.questions, seed=given.seed
+        )
+        print(f"{told_all.kills}: lost {told_all.lost}, made twice {told_all.made_twice}")
+        print(
+            f"{told_all.n_differ} of {told_all.n_rows} rows of the Scores table differ from one that "
+            f"nobody disturbed; {told_all.seconds:.0f} s"
+        )
+        return int(bool(told_all.lost or told_all.made_twice or told_all.n_differ))
     chosen = [f for f in FAULTS if not given.names or any(name in f.name for name in given.names)]
     done = []
     for i, fault in enumerate(chosen, start=1):

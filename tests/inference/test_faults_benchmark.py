@@ -12,3 +12,9 @@ def test_a_killed_kernel_loses_nothing_and_makes_nothing_twice():
 
 def test_there_are_twenty_faults_and_each_has_a_name_of_its_own():
     assert len({fault.name for fault in faults.FAULTS}) == len(faults.FAULTS) >= 20
+
+
+def test_a_run_killed_at_random_ends_with_the_tables_of_one_that_nobody_disturbed():
+    told = faults.kill_at_random(3, engine="stand-in", n_questions=15)
+    assert sum(told.kills.values()) == 3
+    assert (told.lost, told.made_twice, told.n_rows, told.n_differ) == (0, 0, 30, 0)
