@@ -60,6 +60,10 @@ TABLES = {
         "Costs", "Asked before the test questions",
         "Keywords of test questions are needed by every new question; the rest is paid once.",
     ),
+    "money": Shown(
+        "Costs", "Money paid to served models",
+        "By the dated price list, for what each method asks; what has no known price is counted apart.",
+    ),
     "equal_cost": Shown("Costs", "Against the best baseline at the same cost"),
     "plan": Shown("Costs", "What the run was expected to take"),
     "predicted": Shown("Costs", "Predicted against actual cost"),

@@ -4,6 +4,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
+from skillmoe_lib.inference import money
 from skillmoe_lib.inference.store import GenerationStore, StoreWarning
 
 _SHOWN = [
@@ -48,6 +51,10 @@ def _store(folder: Path) -> str:
     if len(batches):
         engines = (batches["engine"] + " " + batches["versions"]).value_counts(sort=False)
         lines += [f"  {engine}: {n} load(s)" for engine, n in engines.items()]
+    for row in money.by_model(store).itertuples():
+        what = f"{row.n_answers:,} answers of {row.source}"
+        told = "no price is known for" if pd.isna(row.money) else f"paid: {row.money:.4g} {row.currency} for"
+        lines.append(f"  {told} {what}" + (f" (price of {row.dated})" if row.dated else ""))
     laid_out = batches.loc[batches["engine"] == "vllm", "batch_id"]
     own = generations.loc[generations["batch_id"].isin(laid_out), "request_id"]
     if n_unknown := sum(not store.layout_of(request_id) for request_id in own):

@@ -13,7 +13,7 @@ from skillmoe_lib.evaluation import comparisons, diagrams, figures, heatmaps, in
 from skillmoe_lib.evaluation.figures import Chart
 from skillmoe_lib.evaluation.report_folder import ReportFolder
 from skillmoe_lib.experts.pool import Pool
-from skillmoe_lib.inference import ledger
+from skillmoe_lib.inference import ledger, money
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.questions import Question
@@ -187,6 +187,15 @@ def schedule(folder: ReportFolder) -> Chart:
     """Draw what ran when, from `batches.csv`."""
     batches = folder.read("batches")
     return folder.draw(diagrams.schedule(batches), batches, "schedule")
+
+
+def paid(folder: ReportFolder, used: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
+    """Write `money.csv`: what each method would pay served models alone; no table without such models."""
+    table = money.by_method(used, store)
+    if table.empty:
+        folder.remove("money")
+        return table
+    return folder.write(table, "money")
 
 
 def batches(

@@ -2,8 +2,9 @@
 
 `schedule` advances all programs together; `store` keeps every generation, `journal` the newest ones while a
 model generates; `identity` compares the prompts of what is stored with those of now, and `migration` does so
-once for an old store; `ledger` computes costs, `prices` the money of paid services; `engines` generate.
-`rehearsal` stands in for an engine to see what a run would ask, `forecast` says what that would take.
+once for an old store; `ledger` computes costs, `money` what paid services charged, by the list of `prices`;
+`engines` generate. `rehearsal` stands in for an engine to see what a run would ask, `forecast` says what that
+would take.
 """
 
 from skillmoe_lib.inference.engines import connect
