@@ -411,21 +411,26 @@ def kill_at_random(n_kills: int, *, engine: str = "vllm", n_questions: int = 500
         for each in (home, quiet):
             make_project(each, calm, engine=engine, n_questions=n_questions)
         n = n_questions * len(EXPERTS)
-        lost, running = 0, Running(home, _start(home))
+        lost, running = 0, _start_anew(home)
         while kills.total() < n_kills:
             until = len(_made(home)) + draw.randint(0, max(1, 2 * n // (n_kills + 1)))
             while len(_made(home)) < min(until, n - 1) and running.process.poll() is None:
                 time.sleep(0.02)
             time.sleep(draw.random() / 5)
             who = draw.choice(TARGETS)
-            if running.process.poll() is None and (who == ("runner",) or (home / "engine").exists()):
+            if running.process.poll() is None and all(
+                name == "runner" or (home / name).exists() for name in who
+            ):
                 running.kill(*who)
                 kills["all three" if len(who) > 1 else who[0]] += 1
-            if who == ("engine",) and running.process.poll() is None:
-                continue  # the run goes on by itself
+                if who == ("engine",):
+                    (home / "engine").unlink()
+                    continue  # the run goes on by itself
+            elif running.process.poll() is None:
+                continue  # it has not started yet what was to be killed
             _finish(running.process)
             before = set(_made(home))
-            running = Running(home, _start(home))
+            running = _start_anew(home)
             lost += len(before - _kept_by(running))
         code = _finish(running.process)
         made = Counter(_made(home))
@@ -437,15 +442,21 @@ def kill_at_random(n_kills: int, *, engine: str = "vllm", n_questions: int = 500
     return Killed(dict(kills), lost, twice, len(tables[0]), differ, time.monotonic() - began)
 
 
+def _start_anew(home: Path) -> Running:
+    """Start the run; what the one before left for us is removed."""
+    for name in ("kernel", "engine", "kept.json"):
+        (home / name).unlink(missing_ok=True)
+    return Running(home, _start(home))
+
+
 def _kept_by(running: Running) -> set[str]:
     """What the run that has just been started finds in the store, as soon as it has looked."""
     kept, until = running.home / "kept.json", time.monotonic() + LIMIT_S
-    kept.unlink(missing_ok=True)
     while running.process.poll() is None and time.monotonic() < until:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return set(json.loads(kept.read_text()))
         time.sleep(0.02)
-    return set()
+    raise SystemExit(f"a run ended before it looked:\n{(running.home / 'output-first').read_text()[-2000:]}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
