@@ -394,5 +394,5 @@ def test_a_notebook_shows_the_saved_figure(tmp_path):
     figures.save_figure(chart, accuracy_table(), tmp_path / "accuracy")
     saved = Image.open(io.BytesIO(chart._repr_png_()))  # not drawn again
     assert drawn.size == saved.size
-    apart = np.abs(np.asarray(drawn.convert("L"), float) - np.asarray(saved.convert("L"), float))
-    assert apart.mean() < 6
+    small = [np.asarray(image.convert("L").reduce(20), float) for image in (drawn, saved)]
+    assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.9
