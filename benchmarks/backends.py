@@ -267,6 +267,8 @@ def measure(requests: Sequence[Request], overlays: Mapping[str, Path | None], *,
                 seconds.setdefault(name, []).append(found["seconds"])
                 last[name] = found
                 print(f"{name}: {found['seconds']:.2f} s", flush=True)
+    if not {"bare", "ours"} <= seconds.keys():
+        return
     for name, took in seconds.items():
         same = sum(a == b for a, b in zip(last[name]["texts"], last["ours"]["texts"], strict=True))
         share = statistics.median(seconds["bare"]) / statistics.median(took)
