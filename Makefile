@@ -1,5 +1,5 @@
 # make run     set everything up, then the main job: questions in, reports/pocket/index.html out
-# make test    set up what is missing and run the tests
+# make test    set up what is missing and run the tests, two files at a time (WORKERS=0: one after another)
 # make setup   only the environment (.venv);  make check  format, lint, types
 # make lab     JupyterLab, opened at notebooks/quick_start.ipynb;  make lab FLAGS="--port 9999 --no-browser"
 # make test-browser  JupyterLab and the report in a real browser (Chromium; not part of make test);
@@ -18,6 +18,7 @@ ENGINE ?= cpu
 TORCH_INDEX ?=
 FLAGS ?=
 ALL ?=
+WORKERS ?= 2
 # No build of flashinfer's cuda-python, which vLLM for GPUs needs, is for Python 3.13.
 PYTHONS := 3.11 3.12$(if $(filter cpu,$(ENGINE)), 3.13)
 WANTED_cpu := 3.11, 3.12 or 3.13
@@ -39,7 +40,7 @@ run: setup
 	@$(BIN)/python -m skillmoe_lib run chain
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 test-browser: setup
 	@$(BIN)/python -m pytest tests/browser -s $(if $(ALL),,--ignore=tests/browser/test_notebooks_open.py)

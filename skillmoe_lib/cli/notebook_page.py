@@ -1,5 +1,6 @@
 """An executed notebook of a report: its state for the index, and its HTML as a page without scripts."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,15 +66,9 @@ def _notebook_html(notebook: Any, title: str) -> str:
     """
     import bleach
     from bs4 import BeautifulSoup
-    from nbconvert.exporters import HTMLExporter
     from pygments.formatters import HtmlFormatter
-    from traitlets.config import Config
 
-    kinds = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="basic", config=Config({"NbConvertBase": {"display_data_priority": kinds}})
-    )
-    soup = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
+    soup = BeautifulSoup(_exporter().from_notebook_node(notebook)[0], "html.parser")
     for element in soup.find_all(["script", "style", "noscript", "template", "iframe", "object"]):
         element.decompose()  # with its content: `strip` would leave the text
     for image in soup.find_all("img", src=lambda source: not str(source).startswith("data:image/")):
@@ -83,6 +78,18 @@ def _notebook_html(notebook: Any, title: str) -> str:
     )
     highlighting = HtmlFormatter(style="default").get_style_defs(".highlight")
     return render("notebook", title=title, body=body, highlighting=highlighting)
+
+
+@functools.cache
+def _exporter() -> Any:
+    """One for all notebooks: it compiles nbconvert's templates once."""
+    from nbconvert.exporters import HTMLExporter
+    from traitlets.config import Config
+
+    kinds = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]
+    return HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="basic", config=Config({"NbConvertBase": {"display_data_priority": kinds}})
+    )
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:

@@ -3,6 +3,7 @@
 Every text is escaped by Jinja; no page fetches anything, and no script runs but that of `what_if.html`.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,14 +34,19 @@ class Table(NamedTuple):
 
 def render(name: str, **values: Any) -> str:
     """A page from `templates/NAME.html.jinja`."""
-    environment = Environment(
+    return _environment().get_template(f"{name}.html.jinja").render(zip=zip, **values)
+
+
+@functools.cache
+def _environment() -> Environment:
+    """One for all pages: it compiles each template once."""
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(f"{name}.html.jinja").render(zip=zip, **values)
 
 
 def template_text(name: str) -> str:

@@ -170,6 +170,7 @@ ALLOWED: Mapping[str, Rule] = {
     "k": within(1, 64),
     "skip": Rule("true or false", lambda _: True),
     "plan_first": Rule("true or false", lambda _: True),
+    "run_time": Rule("true or false", lambda _: True),
     "preset": one_of(PRESETS),
     "formula": one_of(["preset", *get_args(Formula)]),
     "temperature": Rule("above 0, to 100, or -1 for the preset's", lambda v: v == -1 or 0 < v <= 100),
@@ -211,9 +212,6 @@ ALLOWED: Mapping[str, Rule] = {
     "subject": Rule("the name of a column, or empty", lambda _: True),
     "answer_kind": one_of(KINDS_OF_ANSWER),
     "validation_share": Rule("above 0 and below 1", lambda value: 0 < value < 1),
-    "notebooks": Rule(
-        "chain, or names of notebooks separated by commas", lambda value: bool(value.strip(" ,"))
-    ),
 }
 
 

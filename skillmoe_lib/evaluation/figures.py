@@ -21,6 +21,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from PIL import Image
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation.comparisons import front
@@ -31,6 +32,7 @@ MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
 HATCHES = ["", "////", "....", "xxxx", "----"]
 DASHES = ["-", "--", "-.", ":"]
 HALO = withStroke(linewidth=2, foreground="white")
+_SAVED_DPI, _SHOWN_DPI = 200, 110  # in the report, in a notebook
 OURS = "symbolic_moe"  # the method that figures highlight
 COLUMN_IN = 3.3
 Groups = Mapping[str, str] | None
@@ -50,10 +52,17 @@ themed = mpl.rc_context(theme())  # as a decorator: entered at each call, left a
 
 
 class Chart(Figure):
-    """A figure made without pyplot that notebooks still display."""
+    """A figure made without pyplot that notebooks still display: the saved picture, made smaller."""
+
+    saved: bytes = b""  # the PNG of `save_figure`
 
     def _repr_png_(self) -> bytes:
-        self.savefig(sink := io.BytesIO(), format="png", dpi=110)
+        if not self.saved:
+            self.savefig(sink := io.BytesIO(), format="png", dpi=_SHOWN_DPI)
+            return sink.getvalue()
+        with Image.open(io.BytesIO(self.saved)) as image:
+            size = image.width * _SHOWN_DPI // _SAVED_DPI, image.height * _SHOWN_DPI // _SAVED_DPI
+            image.convert("RGB").resize(size).save(sink := io.BytesIO(), format="png")
         return sink.getvalue()
 
 
@@ -61,12 +70,16 @@ class Chart(Figure):
 def save_figure(figure: Figure, data: pd.DataFrame, path_stem: Path) -> list[Path]:
     """Write PNG (200 dpi), SVG and the CSV of the data drawn; the same figure gives the same bytes.
 
-    `path_stem` is the path without suffix. Returns the three paths, in that order.
+    `path_stem` is the path without suffix. Returns the three paths, in that order. The layout is computed
+    once, for the PNG, and stays.
     """
     paths = [path_stem.with_name(path_stem.name + suffix) for suffix in (".png", ".svg", ".csv")]
     try:
         path_stem.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(paths[0], dpi=200, metadata={"Software": None})
+        figure.savefig(paths[0], dpi=_SAVED_DPI, metadata={"Software": None})
+        figure.set_layout_engine("none")
+        if isinstance(figure, Chart):
+            figure.saved = paths[0].read_bytes()
         figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
         data.to_csv(paths[2], index=False, lineterminator="\n")
     except OSError as error:

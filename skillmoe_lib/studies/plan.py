@@ -467,8 +467,8 @@ def in_report(folder: ReportFolder, **parameters: Any) -> pd.DataFrame:
     if settings.engine == "replay":
         return pd.DataFrame(columns=["expert", "requests"])
     mark = seeding.digest(asdict(settings))[:16]
-    if (folder.path / "tables" / "plan.csv").is_file():
-        earlier = folder.read("plan")
+    if (path := folder.path / "tables" / "plan.csv").is_file():
+        earlier = pd.read_csv(path)  # not `folder.read`: the new plan is not made from it
         if "settings" in earlier and set(earlier["settings"]) == {mark}:
             print(f"planned at {earlier['made_at'].iloc[0]}, with the same settings")
             return earlier.drop(columns=["made_at", "settings"])

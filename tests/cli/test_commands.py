@@ -88,6 +88,17 @@ def test_parameters_are_listed_and_nothing_runs(project: Path, capsys: pytest.Ca
     assert not (project / "reports").exists()
 
 
+def test_no_grammars_are_compiled_to_read_a_notebook(project: Path) -> None:
+    code = """
+import sys
+from skillmoe_lib.cli.commands import main
+assert main(["params", "01_a"]) == 0
+assert "nbformat" in sys.modules
+assert "lark" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, timeout=120)
+
+
 def test_a_chain_stops_at_a_failure_and_leaves_its_report(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Contents of figures, not pixels: positions, texts, and no change of global state."""
 
+import io
 import itertools
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from PIL import Image
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import figures
@@ -386,5 +388,11 @@ def test_no_global_state():
     assert pyplot is None or pyplot.get_fignums() == []
 
 
-def test_a_notebook_shows_the_figure():
-    assert figures.accuracy_bars(accuracy_table())._repr_png_().startswith(b"\x89PNG")
+def test_a_notebook_shows_the_saved_figure(tmp_path):
+    chart = figures.accuracy_bars(accuracy_table())
+    drawn = Image.open(io.BytesIO(chart._repr_png_()))
+    figures.save_figure(chart, accuracy_table(), tmp_path / "accuracy")
+    saved = Image.open(io.BytesIO(chart._repr_png_()))  # not drawn again
+    assert drawn.size == saved.size
+    small = [np.asarray(image.convert("L").reduce(20), float) for image in (drawn, saved)]
+    assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.9

@@ -58,7 +58,7 @@ def test_from_a_csv_to_a_report(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(notebooks, "execute", instead)
     names = run(QUESTIONS, engine="scripted")
     assert not names["failed"]
-    assert [job.path.stem[:2] for job in jobs] == [f"0{i}" for i in range(1, 9)]
+    assert [int(job.path.stem[:2]) for job in jobs] == [1, 2, 3, 4, 5, 6, 8]
     assert {job.report_dir.name for job in jobs} == {"your_questions"}
     assert jobs[0].given["benchmark"] == str(home / "reports" / "your_questions" / "benchmark.yaml")
     assert names["asked"]["split"].nunique() == 2

@@ -8,7 +8,7 @@ import world
 from skillmoe_lib import pipeline
 from skillmoe_lib.cli.plan import plan as command
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.evaluation.report_folder import ReportFolder
+from skillmoe_lib.evaluation.report_folder import ReportFolder, out_of_date
 from skillmoe_lib.experts.pool import Expert, Pool
 from skillmoe_lib.experts.servers import Server
 from skillmoe_lib.generation import Model, Sampling
@@ -189,6 +189,15 @@ def test_a_report_sets_its_plan_beside_what_the_run_took(tmp_path, monkeypatch):
     assert (tmp_path / "reports" / "r" / "tables" / "predicted.csv").is_file()
     plan.in_report(folder, pool="p", engine="scripted", limit=2)
     assert asked[1:] == [Settings(pool="p", engine="scripted", limit=2, k=5)]
+
+
+def test_a_plan_that_replaces_another_is_not_out_of_date(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKILLMOE_HOME", str(tmp_path))
+    session = world.session_at(tmp_path / "store")
+    monkeypatch.setattr(plan, "chain", lambda settings: planned(session))
+    for limit in (3, 2):
+        plan.in_report(ReportFolder("r", notebook="01_questions"), engine="scripted", limit=limit)
+    assert out_of_date(tmp_path / "reports" / "r") == []
 
 
 # -- the command ----------------------------------------------------------------------------------
