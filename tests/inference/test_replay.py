@@ -145,6 +145,23 @@ def test_the_number_format_is_that_of_the_store_unless_the_pool_names_one(home):
     assert as_stored(pool, store).experts["bob"].model == replace(model, dtype="bfloat16")
 
 
+def test_an_adapter_and_options_are_looked_for_too(home):
+    store, pool = GenerationStore(home / "store"), experts.load_pool("small", locate=False)
+    plain = replace(pool.experts["bob"].model, revision="1", dtype="float32")
+    under = replace(plain, adapter="folder:lora@0123", options='{"load_format": "dummy"}', quantization="fp8")
+    stored(store, plain)
+    stored(store, under)
+    assert store.models() == {plain, under}
+
+    def found(**given):
+        asked = replace(pool.experts["bob"], model=replace(pool.experts["bob"].model, **given))
+        return as_stored(replace(pool, experts={"bob": asked}), store).experts["bob"].model
+
+    assert found() == plain
+    assert found(adapter="folder:lora", options=under.options, quantization="fp8") == under
+    assert found(adapter="folder:other").revision == ""
+
+
 def test_two_revisions_of_a_model_are_refused_by_name(home):
     store, pool = GenerationStore(home / "store"), experts.load_pool("small", locate=False)
     for revision in ("new", "old"):

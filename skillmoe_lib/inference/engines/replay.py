@@ -75,18 +75,23 @@ def as_stored(pool: Pool, store: GenerationStore) -> Pool:
         model = expert.model
         alike = {m for m in stored if m.source == model.source and model.dtype in ("auto", m.dtype)}
         alike = {m for m in alike if model.revision in ("", m.revision)}
+        alike = {m for m in alike if (m.quantization, m.options) == (model.quantization, model.options)}
+        alike = {m for m in alike if model.adapter in (m.adapter, m.adapter.rpartition("@")[0])}
         same = {m for m in alike if m.max_model_len == model.max_model_len}
         if not same and model.max_model_len == DEFAULT_CONTEXT:
             same = alike
-        found = sorted({(m.revision, m.max_model_len, m.dtype) for m in same})
+        found = sorted({(m.revision, m.max_model_len, m.dtype, m.adapter) for m in same})
         if len(found) > 1:
-            several = ", ".join(f"{revision} ({length} tokens, {kind})" for revision, length, kind in found)
+            several = ", ".join(
+                f"{revision} ({length} tokens, {kind}{adapter and ', '}{adapter})"
+                for revision, length, kind, adapter in found
+            )
             raise SkillmoeError(
                 f"{len(found)} revisions of {model.source!r} are stored: {several}; give the one "
                 f"that is meant as `revision` and `dtype` of expert {expert.name!r} in the pool"
             )
-        for revision, length, kind in found:
-            model = replace(model, revision=revision, max_model_len=length, dtype=kind)
+        for revision, length, kind, adapter in found:
+            model = replace(model, revision=revision, max_model_len=length, dtype=kind, adapter=adapter)
         return replace(expert, model=model)
 
     def all_known(experts: Mapping[str, Expert]) -> dict[str, Expert]:
