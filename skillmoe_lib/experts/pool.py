@@ -329,7 +329,7 @@ def pool_table(pool: Pool) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "expert": expert.name,
-            "model": expert.model.source,
+            "model": " + ".join(filter(None, (expert.model.source, expert.model.adapter.partition("@")[0]))),
             "revision": expert.model.revision,
             "asked": f"{expert.model.template}, {len(expert.examples)} worked examples",
             "max_tokens": expert.sampling.max_tokens,

@@ -206,8 +206,14 @@ def test_the_first_swap_is_compared_with_a_fresh_load_and_that_is_kept(twins, tm
 def test_vllm_knows_every_option_that_is_asked_of_it(toy):
     from vllm.engine.arg_utils import EngineArgs
 
+    has = EngineArgs.__dataclass_fields__.keys()
+    held = replace(toy, adapter="folder:a@1", adapter_rank=4, quantization="fp8", memory_share=0.5)
     for device in ("cpu", "cuda"):
-        assert set(vllm_options.options(toy, device)) <= set(EngineArgs.__dataclass_fields__)
+        assert vllm_options.options(held, device).keys() <= has
+    assert vllm_options.known_options().keys() == has, "its source is read as it is"
+    assert "fp8" in vllm_options.known_quantizations()
+    assert vllm_options.DECIDED.keys() <= has
+    assert len(vllm_options.HOW_IT_WORKS - has) < 6, "a few belong to other versions"
 
 
 def test_corrupt_weights_end_the_process_that_was_to_take_them(twins, tmp_path):

@@ -216,7 +216,8 @@ def _look(engine: Engine, model: Model, version: str) -> Mapping[str, Any]:
 def _answer(engine: Engine, model: Model, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
     """On a worker: load the model, answer all requests, and end with nothing left in memory."""
     here = _here(model)
-    asked = [replace(request, model=_here(request.model)) for request in requests]
+    places = {asked_of: _here(asked_of) for asked_of in {request.model for request in requests}}
+    asked = [replace(request, model=places[request.model]) for request in requests]
     try:
         engine.start()
         with engine.load(here) as loaded:
@@ -227,7 +228,8 @@ def _answer(engine: Engine, model: Model, requests: Sequence[Request]) -> Iterat
 
 def _here(model: Model) -> Model:
     """The model with the path of its files on this machine."""
-    if not model.path or Path(model.path).is_dir():  # a shared folder, or an engine without files
+    folders = [path for path in (model.path, model.adapter_path) if path]
+    if all(Path(folder).is_dir() for folder in folders):  # shared folders, or an engine without files
         return model
     found = model_files.locate(model.source, model.revision)
     if found.revision != model.revision:
