@@ -33,7 +33,7 @@ ifeq ($(filter $(ENGINE),cpu gpu),)
 $(error ENGINE must be cpu or gpu, not "$(ENGINE)")
 endif
 
-.PHONY: run test test-browser setup check lab pocket assignments bench clean
+.PHONY: run test test-browser setup check lab pocket assignments bench bench-gpu clean
 .DEFAULT_GOAL := run
 
 run: setup
@@ -65,6 +65,10 @@ assignments: setup
 bench: setup
 	@$(BIN)/python benchmarks/throughput.py $(FLAGS)
 	@$(BIN)/python benchmarks/scale.py
+
+# On a machine with an NVIDIA GPU: ENGINE=gpu make bench-gpu (docs/gpu.md).
+bench-gpu: setup
+	@$(BIN)/python -m benchmarks.gpu $(FLAGS)
 
 setup: $(READY)
 

@@ -8,7 +8,7 @@ is computed without tokenizers; what the engine got for it stands beside each st
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -17,6 +17,10 @@ from skillmoe_lib.seeding import digest
 #: How a generation ended: by itself, at its token limit, not started because its prompt leaves no room in
 #: the context, or not run (tried and failed, see `Failure`).
 FinishReason = Literal["stop", "length", "overflow", "not_run"]
+
+
+#: What a load is known by (`Model.load_key`).
+LoadKey = tuple[str | int | float, ...]
 
 
 class Message(NamedTuple):
@@ -31,7 +35,13 @@ class Model:
     """A set of weights and how text is laid out for it.
 
     `source` is a hub id, `package:NAME` or `folder:NAME`; `revision` a commit, package version or
-    content digest. `path` (where the files lie on this machine) is not part of the identity.
+    content digest. `quantization` is how the engine quantises the weights while it loads them, `adapter` the
+    LoRA weights put on top (`folder:NAME@digest`), `options` those of the engine that can change a text
+    (JSON).
+
+    Not part of the identity is how this machine holds the model: where the files of weights and adapter lie,
+    the adapter's rank, and, if not the engine's own settings (0), the GPUs that share the model and the share
+    of each one's memory that it may take.
     """
 
     source: str
@@ -39,12 +49,41 @@ class Model:
     template: Literal["chat", "plain"] = "chat"
     max_model_len: int = 4096
     dtype: str = "auto"
+    quantization: str = ""
+    adapter: str = ""
+    options: str = ""
     path: str = field(default="", compare=False)
+    adapter_path: str = field(default="", compare=False)
+    adapter_rank: int = field(default=0, compare=False)
+    tensor_parallel_size: int = field(default=0, compare=False)
+    memory_share: float = field(default=0.0, compare=False)
 
     @property
-    def load_key(self) -> tuple[str, str, int, str]:
-        """Models with equal keys are served by one load, whatever their template."""
-        return (self.source, self.revision, self.max_model_len, self.dtype)
+    def identity(self) -> dict[str, str | int]:
+        """What can change a text, by name. Names that came later are left out where they say nothing, so that
+        stored requests keep their ids."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+        return {name: value for name, value in named.items() if value or name not in _LATER}
+
+    @property
+    def load_key(self) -> LoadKey:
+        """Models with equal keys are served by one load, whatever their template.
+
+        So are all adapters of one size on one base; the base without an adapter is a load of its own, as in
+        one batch vLLM on a CPU (0.32.0) gives requests without an adapter that of another request.
+        """
+        what = (self.source, self.revision, self.max_model_len, self.dtype, self.quantization, self.options)
+        return (*what, self.lora_rank, self.tensor_parallel_size, self.memory_share)
+
+    @property
+    def lora_rank(self) -> int:
+        """The smallest of `LORA_RANKS` that holds the adapter; 0 without an adapter."""
+        return next((rank for rank in LORA_RANKS if rank >= self.adapter_rank), 0) if self.adapter else 0
+
+
+_LATER = {"quantization", "adapter", "options"}
+#: The sizes for which vLLM reserves room for adapters.
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True)
@@ -73,11 +112,10 @@ class Request:
     @cached_property
     def id(self) -> str:
         """Hash of all that can change the text: model, messages, sampling, seed, sample index."""
-        model = {key: value for key, value in asdict(self.model).items() if key != "path"}
         sampling = asdict(self.sampling)
         # 1 in one pool and 1.0 in another are the same request.
         sampling.update(temperature=float(self.sampling.temperature), top_p=float(self.sampling.top_p))
-        return digest(model, [list(m) for m in self.messages], sampling, self.sample)[:32]
+        return digest(self.model.identity, [list(m) for m in self.messages], sampling, self.sample)[:32]
 
     @property
     def engine_seed(self) -> int:

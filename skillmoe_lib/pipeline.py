@@ -20,6 +20,7 @@ from skillmoe_lib.generation import Engine, Program
 from skillmoe_lib.inference import schedule
 from skillmoe_lib.inference.engines import connect
 from skillmoe_lib.inference.engines.replay import as_stored
+from skillmoe_lib.inference.engines.vllm_options import read_given
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.example_bank import Example, ExampleBank
@@ -46,15 +47,25 @@ class Session(NamedTuple):
 
 
 def open_session(
-    pool: str, engine: str, store: str, *, preset: str = "skillmoe", skip: bool = False
+    pool: str,
+    engine: str,
+    store: str,
+    *,
+    preset: str = "skillmoe",
+    skip: bool = False,
+    engine_options: str = "",
 ) -> Session:
     """Load the pool, prompted and read by the preset's conventions, and open the engine's own store.
 
     `replay` serves what `vllm` stored, here or on a cluster (`ray`). These locate the models' files, whose
     digests and versions are part of a request's id; `replay` takes them from the store and needs no files.
+    `engine_options` are options of vLLM as JSON; those that can change a text are part of a request's id too
+    (docs/decisions/0009-engine-options.md).
     """
+    given = read_given(engine_options, engine)
     members = experts.load_pool(pool, locate=engine in ("vllm", "ray"))
-    connected = connect(engine, members.served())
+    connected = connect(engine, members.served(), options=given.how)
+    members = members.with_options(given.model_options)
     replaying = connected.name == "replay"
     folder = paths.project_file(store) if replaying else paths.project_root() / store
     kept = GenerationStore(folder / ("vllm" if replaying else connected.name))

@@ -19,6 +19,17 @@ MODEL_CHANGES = {
     "template": "plain",
     "max_model_len": 2048,
     "dtype": "float32",
+    "quantization": "fp8",
+    "adapter": "folder:a@0123",
+    "options": '{"kv_cache_dtype": "fp8"}',
+}
+# What cannot: where the files lie, and how this machine holds the model.
+MODEL_LABELS = {
+    "path": "elsewhere",
+    "adapter_path": "elsewhere",
+    "adapter_rank": 8,
+    "tensor_parallel_size": 2,
+    "memory_share": 0.5,
 }
 SAMPLING_CHANGES = {"temperature": 0.8, "top_p": 0.9, "max_tokens": 4095, "stop": ("\n",), "seed": 1}
 MESSAGES = [
@@ -39,7 +50,7 @@ CHANGED = [
 
 def test_the_lists_above_name_every_field():
     """A field that is added later must be put on one side or the other."""
-    assert {field.name for field in fields(Model)} == {*MODEL_CHANGES, "path"}
+    assert {field.name for field in fields(Model)} == {*MODEL_CHANGES, *MODEL_LABELS}
     assert {field.name for field in fields(Sampling)} == set(SAMPLING_CHANGES)
     labels = {"stage", "question_id", "expert"}
     assert {field.name for field in fields(Request)} == {*labels, "model", "messages", "sampling", "sample"}
@@ -57,6 +68,7 @@ def test_the_id_changes_with_nothing_else(stage, question_id, expert, path):
     )
     assert labelled.id == REQUEST.id
     assert labelled.engine_seed == REQUEST.engine_seed
+    assert replace(REQUEST, model=replace(MODEL, **MODEL_LABELS)).id == REQUEST.id
 
 
 def test_the_id_is_the_hash_of_this_text():
@@ -99,10 +111,25 @@ def test_the_engine_seed_fits_the_engine(content, seed, sample):
         ({"revision": "other"}, False),
         ({"max_model_len": 1024}, False),
         ({"dtype": "float32"}, False),
+        ({"quantization": "fp8"}, False),
+        ({"options": '{"kv_cache_dtype": "fp8"}'}, False),
+        ({"tensor_parallel_size": 2}, False),
+        ({"memory_share": 0.5}, False),
+        ({"adapter": "folder:a@1", "adapter_rank": 8}, False),
     ],
 )
 def test_what_one_load_serves(change, same):
     assert (replace(MODEL, **change).load_key == MODEL.load_key) is same
+
+
+def test_adapters_of_one_size_on_one_base_are_one_load():
+    one, two, large = (
+        replace(MODEL, adapter=f"folder:{name}@1", adapter_rank=rank)
+        for name, rank in (("a", 4), ("b", 8), ("c", 9))
+    )
+    assert one.load_key == two.load_key != large.load_key
+    assert (one.lora_rank, large.lora_rank, MODEL.lora_rank) == (8, 16, 0)
+    assert replace(REQUEST, model=one).id != replace(REQUEST, model=two).id
 
 
 def test_a_request_is_a_value():

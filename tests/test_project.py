@@ -303,7 +303,8 @@ def test_notebook_is_thin(path: Path) -> None:
     code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert 5 <= len(code) <= 12
     for cell in code:
-        assert len(cell.source.splitlines()) <= 15, cell.source
+        longest = 16 if cell is code[0] else 15  # a line for each parameter
+        assert len(cell.source.splitlines()) <= longest, cell.source
         # Jupyter's own % and ! lines are no Python.
         source = "\n".join(
             line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, get_args
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts.pool import load_pool
 from skillmoe_lib.inference.engines import ENGINES
+from skillmoe_lib.inference.engines.vllm_options import read_given
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.method import N_TOP
 from skillmoe_lib.paths import project_file, project_root
@@ -159,6 +160,7 @@ ALLOWED: Mapping[str, Rule] = {
         lambda value: bool(value.strip(" ,")),
     ),
     "engine": one_of(ENGINES),
+    "engine_options": Rule("a JSON object of options of vLLM, or empty", lambda _: True),
     "store": _ANY_FOLDER,
     "limit": within(0, 10_000_000),
     "seed": within(0, 2**31 - 1),
@@ -233,6 +235,7 @@ def check_together(values: Mapping[str, Any], given: Iterable[str]) -> None:
     given = set(given)
     if "votes" in values and values.get("min_votes", 1) > values["votes"]:
         raise SkillmoeError(f"min_votes must be at most votes={values['votes']}, got {values['min_votes']}")
+    read_given(values.get("engine_options", ""), values.get("engine", "vllm"))
     if "store" in values:
         _check_store(values["store"], values.get("engine", ""))
     if "pool" in values:

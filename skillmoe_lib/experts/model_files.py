@@ -25,11 +25,20 @@ from typing import NamedTuple
 from skillmoe_lib import hub, progress
 from skillmoe_lib.errors import SkillmoeError, require
 from skillmoe_lib.files import replace_file
+from skillmoe_lib.generation import LORA_RANKS
 from skillmoe_lib.paths import project_file
 from skillmoe_lib.settings import find_beside
 
 _CONVERTER = "2"  # increase when the conversion changes its output
 _SETTLED_S = 2.0  # a file changed more recently may change again within one tick of its clock
+
+
+class AdapterFiles(NamedTuple):
+    """The folder that holds LoRA weights, the revision of its content, and their rank."""
+
+    path: Path
+    revision: str
+    rank: int
 
 
 class ModelFiles(NamedTuple):
@@ -81,6 +90,40 @@ def locate(
     raise SkillmoeError(
         f"unknown model form {model!r}: it must be 'org/name', 'folder:PATH' or 'package:NAME'"
     )
+
+
+def locate_adapter(adapter: str, *, beside: Path | None = None) -> AdapterFiles:
+    """Find the folder of LoRA weights that a pool names as `folder:PATH`.
+
+    It holds what `peft` writes: adapter_config.json and adapter_model.safetensors. Other weights are not
+    read, as they may contain code.
+
+    Raises
+    ------
+    SkillmoeError
+        A file that is missing or cannot be read, or weights other than LoRA's.
+    """
+    name = adapter.partition(":")[2].strip()
+    path = (find_beside(beside, name) if beside else None) or project_file(name)
+    config, weights = path / "adapter_config.json", path / "adapter_model.safetensors"
+    if missing := [file.name for file in (config, weights) if not file.is_file()]:
+        raise SkillmoeError(
+            f"adapter folder {name!r} lacks {', '.join(missing)}: it must hold adapter_config.json and "
+            "adapter_model.safetensors"
+        )
+    try:
+        about = json.loads(config.read_text(encoding="utf-8"))
+        kind = about.get("peft_type")
+        rank = max([about["r"], *(about.get("rank_pattern") or {}).values()])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SkillmoeError(f"adapter file {config} cannot be read ({type(error).__name__})") from error
+    if kind != "LORA" or not isinstance(rank, int) or not 1 <= rank <= LORA_RANKS[-1]:
+        raise SkillmoeError(
+            f"adapter folder {name!r}: peft_type must be LORA and r 1 to {LORA_RANKS[-1]}, got {kind!r} and "
+            f"{rank!r}"
+        )
+    whole = hashlib.sha256(_file_digest(config) + _weight_digests([weights])[weights.name])
+    return AdapterFiles(path, whole.hexdigest()[:16], rank)
 
 
 def context_tokens(path: Path) -> int | None:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from skillmoe_lib import hub
 from skillmoe_lib.errors import SkillmoeError, unknown
-from skillmoe_lib.experts import model_files
+from skillmoe_lib.experts import devices, model_files
 from skillmoe_lib.experts.servers import KNOWN, PREFIX, Server, find_server
 from skillmoe_lib.generation import Model, Sampling
 from skillmoe_lib.paths import project_files
@@ -30,6 +30,12 @@ Temperature = Annotated[
     float, Field(ge=0, le=2, allow_inf_nan=False), told_as("a number of at least 0 and at most 2")
 ]
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], told_as("a list of texts, none of them empty")]
+Share = Annotated[
+    float, Field(gt=0, le=1, allow_inf_nan=False), told_as("a number above 0 and at most 1 (a share)")
+]
+AdapterName = Annotated[
+    str, Field(pattern=r"^folder:\s*\S"), told_as("folder:PATH, text that names a folder with LoRA weights")
+]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), told_as("a number of at least 0")]
 
 
@@ -74,6 +80,14 @@ class ModelKeys(Settings):
     licence: Text | None = None
     note: Text | None = None
     served_by: Text | None = None
+    quantization: Text | None = None
+    adapter: AdapterName | None = None
+    tensor_parallel_size: Count | None = None
+    memory_share: Share | None = None
+
+
+#: Keys about how the engine here holds a model: they say nothing of a model on a server.
+OF_THIS_MACHINE = ("quantization", "adapter", "tensor_parallel_size", "memory_share")
 
 
 class ExpertKeys(ModelKeys):
@@ -154,6 +168,25 @@ class Pool:
         paths = [expert.model.path for expert in members]
         return {name: server for name, server in self.servers.items() if f"{PREFIX}{name}" in paths}
 
+    def with_options(self, options: str) -> "Pool":
+        """The pool with these options of the engine (`Model.options`) for all models on this machine."""
+
+        def given(experts: Mapping[str, Expert]) -> dict[str, Expert]:
+            return {
+                name: expert
+                if expert.model.path.startswith(PREFIX)
+                else replace(expert, model=replace(expert.model, options=options))
+                for name, expert in experts.items()
+            }
+
+        (keyword_expert,) = given({"": self.keyword_expert}).values()
+        return replace(
+            self,
+            experts=given(self.experts),
+            keyword_expert=keyword_expert,
+            baselines=given(self.baselines),
+        )
+
     def subset(self, names: Sequence[str]) -> "Pool":
         """The pool reduced to these experts."""
         for name in names:
@@ -167,7 +200,8 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     """Read a pool, by its name under `data/pools/` or by the path of a YAML file.
 
     With `locate`, every expert's model is found on this machine (unpacked if it comes as a
-    package), and its revision filled in; without it, only the file is read.
+    package), and its revision and the number format that suits this machine (`devices`) are filled in;
+    without it, only the file is read.
 
     Raises
     ------
@@ -185,6 +219,12 @@ def load_pool(name: str, *, locate: bool = True) -> Pool:
     for entry in [keys.keyword_model, *keys.experts, *(keys.baselines or ())]:
         if entry.served_by:
             find_server(entry.served_by, servers)
+            for key in OF_THIS_MACHINE:
+                if getattr(entry, key) is not None:
+                    raise SkillmoeError(
+                        f"{path.name}: {entry.name or 'keyword_model'}: {key} is for models on this machine; "
+                        f"{entry.served_by!r} decides it for its own"
+                    )
 
     def named(entries: Iterable[ExpertKeys], where: str) -> dict[str, Expert]:
         found: dict[str, Expert] = {}
@@ -235,6 +275,7 @@ def _expert(
     files = None
     if locate and not keys.served_by:
         files = model_files.locate(keys.model, revision, beside=path)
+    adapter = model_files.locate_adapter(keys.adapter, beside=path) if files and keys.adapter else None
     if keys.served_by:  # which files the server holds is its own affair
         revision = keys.revision or revision or f"served by {keys.served_by}"
     model = Model(
@@ -245,8 +286,14 @@ def _expert(
         or (pin and pin.context_tokens)
         or (files and model_files.context_tokens(files.path))
         or DEFAULT_CONTEXT,
-        dtype=keys.dtype,
+        dtype=devices.number_format(keys.dtype, files.path) if files else keys.dtype,
+        quantization=keys.quantization or "",
+        adapter=f"{keys.adapter}@{adapter.revision}" if adapter else keys.adapter or "",
         path=str(files.path) if files else f"{PREFIX}{keys.served_by}" if keys.served_by else "",
+        adapter_path=str(adapter.path) if adapter else "",
+        adapter_rank=adapter.rank if adapter else 0,
+        tensor_parallel_size=keys.tensor_parallel_size or 0,
+        memory_share=keys.memory_share or 0.0,
     )
     sampling = Sampling(
         temperature=pool.temperature if keys.temperature is None else keys.temperature,
@@ -282,7 +329,7 @@ def pool_table(pool: Pool) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "expert": expert.name,
-            "model": expert.model.source,
+            "model": " + ".join(filter(None, (expert.model.source, expert.model.adapter.partition("@")[0]))),
             "revision": expert.model.revision,
             "asked": f"{expert.model.template}, {len(expert.examples)} worked examples",
             "max_tokens": expert.sampling.max_tokens,

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from skillmoe_lib.experts import devices
 from skillmoe_lib.experts.servers import PREFIX
 from skillmoe_lib.generation import Model
 from skillmoe_lib.inference import ledger, prices
@@ -233,7 +234,7 @@ def device_of(model: Model | None) -> str:
     """Where a model would run: "server", "gpu" or "cpu"."""
     if model and model.path.startswith(PREFIX):
         return "server"
-    return "gpu" if Path("/proc/driver/nvidia/version").exists() else "cpu"
+    return "gpu" if devices.device() == "cuda" else "cpu"
 
 
 def memory_of(weights: str, model: Model | None, known: Calibration) -> float:
@@ -241,7 +242,7 @@ def memory_of(weights: str, model: Model | None, known: Calibration) -> float:
 
     On a CPU the recorded peak of the model itself; else the largest recorded one, with the difference of the
     weights; else the guess for a process, 1.2 times the weights, and the key-value cache that the engine sets
-    aside. On a GPU 1.2 times the weights: what is left there is the cache.
+    aside. On each GPU that shares the model its part of 1.2 times the weights: what is left is the cache.
     """
     where = device_of(model)
     if where == "server":
@@ -251,7 +252,7 @@ def memory_of(weights: str, model: Model | None, known: Calibration) -> float:
     each = 4 if model and model.dtype == "float32" else 2
     own = 1.2 * each * parameters(weights.partition("@")[0], model)
     if where == "gpu":
-        return own
+        return own / max(1, model.tensor_parallel_size if model else 1)
     if known.peaks:
         other = max(known.peaks, key=lambda name: known.peaks[name])
         return max(known.peaks[other] + own - 1.2 * each * parameters(other.partition("@")[0], None), own)

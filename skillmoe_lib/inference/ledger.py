@@ -36,8 +36,8 @@ SWAP_S = 0.5
 #: half of this model's: five batches of its own outweigh them.
 BATCH_ERROR = 0.2
 _STORED = [
-    "request_id", "stage", "source", "revision", "max_model_len", "dtype", "prompt_tokens", "output_tokens",
-    "cached_tokens", "batch_id",
+    "request_id", "stage", "source", "revision", "max_model_len", "dtype", "quantization", "adapter",
+    "options", "prompt_tokens", "output_tokens", "cached_tokens", "batch_id",
 ]  # fmt: skip
 _COSTS = ["calls", "prompt_tokens", "output_tokens", "device_seconds"]
 
@@ -77,7 +77,11 @@ def _stored(store: GenerationStore) -> pd.DataFrame:
     """Every generation's tokens, weights, load and batch, indexed by request_id; no texts."""
     frame = store.generations(_STORED).set_index("request_id")
     frame["weights"] = frame["source"] + "@" + frame["revision"]
+    later = frame[["quantization", "adapter", "options"]].fillna("")  # older parts have none
+    later["adapter"] = later["adapter"].ne("").map({True: "adapters", False: ""})  # all of a base: one load
     frame["load"] = frame["weights"] + " " + frame["max_model_len"].astype(str) + " " + frame["dtype"]
+    for name in later:
+        frame["load"] += " " + later[name]
     frame["computed_tokens"] = frame["prompt_tokens"] - frame["cached_tokens"]
     return frame
 

@@ -23,12 +23,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.generation import Engine, Failure, Generation, LoadedModel, Model, Program, Request
+from skillmoe_lib.generation import Engine, Failure, Generation, LoadedModel, LoadKey, Model, Program, Request
 from skillmoe_lib.inference.identity import Prompts
 from skillmoe_lib.inference.store import Batch, GenerationStore
 
 Key = TypeVar("Key", bound=Hashable)
-LoadKey = tuple[str, str, int, str]
 FLUSH_S = 30.0  # a part holds the generations finished in this many seconds,
 FLUSH_BYTES = 32 * 2**20  # or this many bytes of them
 AT_ONCE = 20_000  # requests in one call of an engine, and programs resumed with one query of the store

@@ -45,6 +45,9 @@ _COLUMNS: Mapping[str, pyarrow.DataType] = {
     "template": pyarrow.string(),
     "max_model_len": pyarrow.int64(),
     "dtype": pyarrow.string(),
+    "quantization": pyarrow.string(),
+    "adapter": pyarrow.string(),
+    "options": pyarrow.string(),
     "messages": pyarrow.string(),
     "temperature": pyarrow.float64(),
     "top_p": pyarrow.float64(),
@@ -68,7 +71,7 @@ _BATCH_COLUMNS = [
     "swapped", "dtype", "peak_bytes",
 ]  # fmt: skip
 _DIGITS = 16  # of a part's digest, in its name
-_OF_A_MODEL = ["source", "revision", "template", "max_model_len", "dtype"]
+_OF_A_MODEL = [field.name for field in fields(Model) if field.compare]
 
 
 class StoreWarning(UserWarning):
@@ -183,8 +186,10 @@ class GenerationStore:
         tables = [
             table for part in sorted(self._seen) if (table := self._read(part, _OF_A_MODEL)) is not None
         ]
-        rows = (row for table in tables for row in table.group_by(_OF_A_MODEL).aggregate([]).to_pylist())
-        return {Model(**row) for row in rows}
+        rows = (
+            row for table in tables for row in table.group_by(table.column_names).aggregate([]).to_pylist()
+        )
+        return {_model_of(row) for row in rows}
 
     def batches(self) -> pd.DataFrame:
         """One row per load: model, engine, devices, number of requests, and seconds."""
@@ -432,19 +437,23 @@ def _row(request: Request, generation: Generation, batch_id: str) -> dict[str, A
 
 def request_row(request: Request) -> dict[str, Any]:
     """The fields of a request as the store's columns."""
-    model, sampling = asdict(request.model), asdict(request.sampling)
-    model.pop("path")
+    sampling = asdict(request.sampling)
     return {
         "request_id": request.id,
         "stage": request.stage,
         "question_id": request.question_id,
         "expert": request.expert,
-        **model,
+        **{name: getattr(request.model, name) for name in _OF_A_MODEL},
         **sampling,
         "messages": json.dumps([list(message) for message in request.messages], ensure_ascii=False),
         "stop": json.dumps(sampling["stop"]),
         "sample": request.sample,
     }
+
+
+def _model_of(row: Mapping[str, Any]) -> Model:
+    """The model of a stored row; rows of earlier versions lack some of its fields, which were empty then."""
+    return Model(**{name: row[name] for name in _OF_A_MODEL if row.get(name) is not None})
 
 
 def request_of(row: Mapping[str, Any]) -> Request:
@@ -454,7 +463,7 @@ def request_of(row: Mapping[str, Any]) -> Request:
         row["stage"],
         row["question_id"],
         row["expert"],
-        Model(**{name: row[name] for name in _OF_A_MODEL}),
+        _model_of(row),
         tuple(Message(*turn) for turn in json.loads(row["messages"])),
         Sampling(**sampling, stop=tuple(json.loads(row["stop"]))),
         row["sample"],

@@ -31,6 +31,7 @@ from skillmoe_lib.experts.servers import PREFIX
 from skillmoe_lib.inference import forecast, ledger, schedule
 from skillmoe_lib.inference.engines import connect
 from skillmoe_lib.inference.engines.replay import as_stored
+from skillmoe_lib.inference.engines.vllm_options import read_given
 from skillmoe_lib.inference.rehearsal import StandIn, mirror
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
@@ -67,6 +68,7 @@ class Settings:
     seeds: int = 1
     methods: str = "all"
     n_one_by_one: int = 8
+    engine_options: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,10 +199,12 @@ def _session(settings: Settings) -> Session:
     """As `pipeline.open_session`, but a model whose files are not here is not fetched."""
     if settings.engine == "replay":
         raise SkillmoeError("engine=replay generates nothing, so there is nothing to plan")
+    given = read_given(settings.engine_options, settings.engine)
     members = experts.load_pool(settings.pool, locate=False)
     if located := settings.engine == "vllm" and not _missing(members, settings.pool):
         members = experts.load_pool(settings.pool)
-    engine = connect(settings.engine, members.served())
+    members = members.with_options(given.model_options)
+    engine = connect(settings.engine, members.served(), options=given.how)
     store = GenerationStore(paths.project_root() / settings.store / engine.name)
     members = members.under(find_preset(settings.preset).conventions)
     if settings.engine == "vllm" and not located:

@@ -56,6 +56,11 @@ CHAIN = [
     ("benchmark=pockett", "unknown benchmark 'pockett': it must be one of "),
     ("baseline=symbolic", "unknown baseline 'symbolic': it must be one of "),
     ("methods=symbolic,moa", "unknown method 'symbolic': it must be one of adaptmi, all, "),
+    ("engine_options={", "engine_options must be a JSON object, got '{'"),
+    (
+        'engine_options={"seed": 1}',
+        "engine option 'seed' cannot be given: every request has a seed of its own",
+    ),
     ("store=data/pools/pocket.yaml", "store must be a folder that can be written to"),
 ]
 
@@ -118,6 +123,16 @@ def test_rows_and_the_explained_question_are_read_first(project: Path) -> None:
     assert message.startswith("unknown test question 'foo': it must be one of 2 ids, such as ")
     (project / "t.csv").write_text("t,a,b,g\nOne?,1,2,Q\n")
     assert "Q" in refusal("benchmark=b.yaml")
+
+
+def test_options_of_the_engine_go_to_every_notebook_that_loads_one(project: Path) -> None:
+    """quick_start keeps to the engine's own; your_questions starts the chain, and asks no model itself."""
+    loading = {path.stem for path in NOTEBOOKS if "engine" in parameters.read_parameters(path)}
+    having = {path.stem for path in NOTEBOOKS if "engine_options" in parameters.read_parameters(path)}
+    assert loading - having == {"quick_start", "your_questions"}
+    text = '{"max_num_seqs": 8}'
+    jobs = notebooks.make_jobs(notebooks.find_notebooks(["chain"]), {"engine_options": text})
+    assert [job.given for job in jobs if job.path.stem == "02_skills"] == [{"engine_options": text}]
 
 
 def test_replay_needs_a_store_that_is_there(project: Path) -> None:

@@ -169,6 +169,72 @@ def test_locating_fills_in_revision_context_and_path(project, monkeypatch):
     assert experts.load_pool("toy").baselines["Closed"].model.path == "server:openai"
 
 
+def test_how_a_model_is_held_is_what_its_entry_says(project):
+    """Format, quantisation and adapter are part of what is asked; GPUs and memory are not."""
+    for name in ("a", "lora"):
+        (project / name).mkdir()
+    (project / "a" / "config.json").write_text('{"max_position_embeddings": 256, "dtype": "bfloat16"}')
+    (project / "a" / "tokenizer.json").write_text("{}")
+    (project / "a" / "model.safetensors").write_bytes(b"weights")
+    config = project / "lora" / "adapter_config.json"
+    config.write_text('{"peft_type": "LORA", "r": 4, "rank_pattern": {"q_proj": 12}}')
+    (project / "lora" / "adapter_model.safetensors").write_bytes(b"adapter")
+    base = {"model": "folder:a"}
+    held = {"quantization": "fp8", "tensor_parallel_size": 2, "memory_share": 0.4, "dtype": "float16"}
+    entries = [
+        {"name": "Base", **base},
+        {"name": "Held", **base, **held},
+        {"name": "Under", **base, "adapter": "folder:lora", "max_model_len": 128},
+    ]
+    path = save(project, {**POOL, "experts": entries, "keyword_model": base, "aggregators": ["Base"]})
+    models = {name: expert.model for name, expert in experts.load_pool("toy").experts.items()}
+    plain = models["Base"]
+    assert plain.identity.keys() == {"source", "revision", "template", "max_model_len", "dtype"}
+    assert (models["Held"].tensor_parallel_size, models["Held"].memory_share) == (2, 0.4)
+    assert models["Held"].identity == {**plain.identity, "dtype": "float16", "quantization": "fp8"}
+    under = models["Under"]
+    revision = model_files.locate_adapter("folder:lora", beside=path).revision
+    assert under.identity == {**plain.identity, "max_model_len": 128, "adapter": f"folder:lora@{revision}"}
+    assert (under.adapter_path, under.adapter_rank, under.lora_rank) == (str(project / "lora"), 12, 16)
+    assert experts.load_pool("toy", locate=False).experts["Under"].model.adapter == "folder:lora"
+    (project / "lora" / "adapter_model.safetensors").write_bytes(b"another")
+    assert experts.load_pool("toy").experts["Under"].model.adapter != under.adapter
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "message"),
+    [
+        (None, b"x", "adapter folder 'lora' lacks adapter_config.json: it must hold"),
+        ('{"peft_type": "LORA", "r": 4}', None, "lacks adapter_model.safetensors: it must hold"),
+        ("{", b"x", "adapter_config.json cannot be read (JSONDecodeError)"),
+        ('{"peft_type": "LORA"}', b"x", "adapter_config.json cannot be read (KeyError)"),
+        ('{"peft_type": "IA3", "r": 4}', b"x", "peft_type must be LORA and r 1 to 512, got 'IA3' and 4"),
+        ('{"peft_type": "LORA", "r": 1000}', b"x", "r 1 to 512, got 'LORA' and 1000"),
+    ],
+)
+def test_an_adapter_that_is_none_is_told_in_one_line(project, config, weights, message):
+    (project / "lora").mkdir()
+    if config is not None:
+        (project / "lora" / "adapter_config.json").write_text(config)
+    if weights is not None:
+        (project / "lora" / "adapter_model.safetensors").write_bytes(weights)
+    with pytest.raises(SkillmoeError) as error:
+        model_files.locate_adapter("folder:lora")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_options_of_the_engine_are_for_models_on_this_machine(project):
+    save(project, POOL)
+    pool = experts.load_pool("toy", locate=False)
+    given = pool.with_options('{"kv_cache_dtype": "fp8"}')
+    assert {e.model.options for e in (given.keyword_expert, *given.experts.values())} == {
+        '{"kv_cache_dtype": "fp8"}'
+    }
+    assert given.baselines == pool.baselines, "a server has options of its own"
+    assert pool.with_options("") == pool
+
+
 def test_a_folder_counts_from_the_yaml_file_before_the_project(project, tmp_path_factory):
     """Two folders of one name: that beside the pool's file is meant, and the identity says which it was."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
@@ -335,6 +401,42 @@ def test_a_slip_is_told_in_one_line(project, place, value, message):
         experts.load_pool("toy", locate=False)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("quantization", 8, "quantization: it must be text (put it in quotes"),
+        (
+            "adapter",
+            "adapters/a",
+            "adapter: it must be folder:PATH, text that names a folder with LoRA weights",
+        ),
+        ("adapter", "org/lora", "adapter: it must be folder:PATH, text that names"),
+        ("tensor_parallel_size", 0, f"tensor_parallel_size: {AT_LEAST_1}; got 0"),
+        ("tensor_parallel_size", 1.5, f"tensor_parallel_size: {AT_LEAST_1}; got 1.5"),
+        ("memory_share", 0, "memory_share: it must be a number above 0 and at most 1 (a share); got 0"),
+        ("memory_share", 90, "memory_share: it must be a number above 0 and at most 1 (a share); got 90"),
+    ],
+)
+def test_a_slip_in_how_a_model_is_held_is_told_in_one_line(project, key, value, message):
+    save(project, changed(["experts", 0, key], value))
+    with pytest.raises(SkillmoeError) as error:
+        experts.load_pool("toy", locate=False)
+    assert f"toy.yaml: experts[1]: {message}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["quantization", "adapter", "tensor_parallel_size", "memory_share"])
+def test_how_a_server_holds_its_models_is_not_said_in_a_pool(project, key):
+    value = {"quantization": "fp8", "adapter": "folder:a", "tensor_parallel_size": 2, "memory_share": 0.5}[
+        key
+    ]
+    save(project, changed(["baselines", 0, key], value))
+    with pytest.raises(
+        SkillmoeError, match=f"toy.yaml: Closed: {key} is for models on this machine; 'openai'"
+    ):
+        experts.load_pool("toy", locate=False)
 
 
 TEXTS = [

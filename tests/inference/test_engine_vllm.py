@@ -206,8 +206,14 @@ def test_the_first_swap_is_compared_with_a_fresh_load_and_that_is_kept(twins, tm
 def test_vllm_knows_every_option_that_is_asked_of_it(toy):
     from vllm.engine.arg_utils import EngineArgs
 
+    has = EngineArgs.__dataclass_fields__.keys()
+    held = replace(toy, adapter="folder:a@1", adapter_rank=4, quantization="fp8", memory_share=0.5)
     for device in ("cpu", "cuda"):
-        assert set(vllm_options.options(toy, device)) <= set(EngineArgs.__dataclass_fields__)
+        assert vllm_options.options(held, device).keys() <= has
+    assert vllm_options.known_options().keys() == has, "its source is read as it is"
+    assert "fp8" in vllm_options.known_quantizations()
+    assert vllm_options.DECIDED.keys() <= has
+    assert len(vllm_options.HOW_IT_WORKS - has) < 6, "a few belong to other versions"
 
 
 def test_corrupt_weights_end_the_process_that_was_to_take_them(twins, tmp_path):
@@ -285,3 +291,94 @@ def test_what_cannot_be_served_is_refused_before_a_process_is_started(toy, tmp_p
         patched.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**29))
         with pytest.raises(SkillmoeError, match=r"'folder:toy' does not fit: .* 0\.5 GiB of memory are free"):
             ask(toy)
+
+
+# -- adapters ------------------------------------------------------------------------------------------
+
+
+def lora_folder(folder, *, seed, rank=4, alpha=8):
+    """LoRA weights for the toy, as `peft` writes them; and what they add to each weight of the base."""
+    import torch
+    from safetensors.torch import save_file
+
+    shapes = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (64, 64), "mlp.down_proj": (64, 128)}
+    draw, tensors, added = torch.Generator().manual_seed(seed), {}, {}
+    for layer in range(2):
+        for name, (n_out, n_in) in shapes.items():
+            a = torch.randn(rank, n_in, generator=draw) * 0.3
+            b = torch.randn(n_out, rank, generator=draw) * 0.3
+            place = f"model.layers.{layer}.{name}"
+            tensors[f"base_model.model.{place}.lora_A.weight"] = a
+            tensors[f"base_model.model.{place}.lora_B.weight"] = b
+            added[f"{place}.weight"] = alpha / rank * (b @ a)
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    about = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": alpha, "bias": "none"}
+    about["target_modules"] = [name.rpartition(".")[2] for name in shapes]
+    (folder / "adapter_config.json").write_text(json.dumps(about))
+    return added
+
+
+def merged_folder(base, folder, added):
+    """The base with an adapter's weights added to its own."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base.path, folder)
+    weights = load_file(folder / "model.safetensors")
+    for name, more in added.items():
+        weights[name] = weights[name] + more
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return replace(base, source=f"folder:{folder.name}", path=str(folder))
+
+
+def test_an_adapter_writes_what_the_merged_weights_write(toy, tmp_path):
+    """Two adapters on one base are one load, also for equal prompts (the prefix cache tells them apart); the
+    base itself, asked at the same time, is another one, and writes what it always did."""
+    words = [Message("user", " ".join(f"w{(7 * i + j) % 251}" for j in range(200))) for i in range(3)]
+
+    def requests(model):
+        return [Request("s", "q", "Toy", model, (m,), Sampling(0.0, max_tokens=16)) for m in words]
+
+    under, merged = [], []
+    for seed in (1, 2):
+        added = lora_folder(tmp_path / f"lora-{seed}", seed=seed)
+        under.append(
+            replace(
+                toy, adapter=f"folder:lora-{seed}@{seed}", adapter_path=str(tmp_path / f"lora-{seed}"),
+                adapter_rank=4,
+            )
+        )  # fmt: skip
+        merged.append(merged_folder(toy, tmp_path / f"merged-{seed}", added))
+    engine, store = VLLMEngine(), GenerationStore(tmp_path / "store")
+
+    def turns():
+        """Both adapters at once; then the same prompts again with a word more, under each."""
+        first = yield [*requests(under[0]), *requests(under[1])]
+        again = yield [
+            replace(request, messages=(Message("user", request.messages[0].content + " w1"),))
+            for request in (*requests(under[1]), *requests(under[0]))
+        ]
+        return first, again
+
+    programs = {"adapters": turns(), "base": asking(requests(toy))}
+    outcomes = schedule.run(programs, engine, store)
+    first, again = outcomes["adapters"].result
+    batches = store.batches()
+    assert len(batches) == 2, "the base is a load of its own, and the adapters are one"
+    assert sorted(batches["n_requests"]) == [3, 12]
+    plain = [g.text for g in outcomes["base"].result]
+    texts = [g.text for g in first]
+    assert len({tuple(texts[:3]), tuple(texts[3:]), tuple(plain)}) == 3, "no two of the three write the same"
+    assert any(g.cached_tokens for g in again), "the second round met the prefix cache"
+
+    apart = GenerationStore(tmp_path / "merged")
+    whole = [requests(model) for model in merged]
+    longer = [
+        [replace(r, messages=(Message("user", r.messages[0].content + " w1"),)) for r in group]
+        for group in reversed(whole)
+    ]
+    made = generate([r for group in (*whole, *longer) for r in group], engine, apart)
+    assert texts == [g.text for g in made[:6]]
+    assert [g.text for g in again] == [g.text for g in made[6:]]
+    alone = generate(requests(toy), VLLMEngine(), GenerationStore(tmp_path / "alone"))
+    assert plain == [g.text for g in alone]

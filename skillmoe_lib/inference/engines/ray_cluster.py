@@ -19,7 +19,7 @@ from typing import Any
 from skillmoe_lib import __version__
 from skillmoe_lib.errors import SkillmoeError, require
 from skillmoe_lib.experts import model_files
-from skillmoe_lib.generation import Engine, Failure, Generation, Model, Request
+from skillmoe_lib.generation import Engine, Failure, Generation, LoadKey, Model, Request
 
 #: A task takes at least so many requests, if there are: each loads the model.
 AT_LEAST = 50
@@ -30,9 +30,10 @@ class RayEngine:
     """Generation on a cluster by `local`, the engine that every task runs.
 
     `address` is the cluster's, such as "10.0.0.1:6379"; "" is RAY_ADDRESS, or else a cluster of this machine
-    alone. A task holds `gpus` GPUs (0 where the cluster has none) and `cpus` cores (0: one, or all of a
-    machine where there are no GPUs, since engines that share cores crawl). A worker may die `retries` times
-    in a row, without a generation between, before its requests count as the cause.
+    alone. A task holds `gpus` GPUs, or as many as share its model (0 where the cluster has none) and `cpus`
+    cores (0: one, or all of a machine where there are no GPUs, since engines that share cores crawl). A
+    worker may die `retries` times in a row, without a generation between, before its requests count as the
+    cause.
     """
 
     local: Engine
@@ -40,9 +41,7 @@ class RayEngine:
     gpus: float = 1
     cpus: int = 0
     retries: int = 2
-    _about: dict[tuple[str, str, int, str], Mapping[str, Any]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _about: dict[LoadKey, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -57,7 +56,7 @@ class RayEngine:
         """Refuse before anything is sent: no cluster, no engine there, other files or code."""
         if model.load_key not in self._about:
             ray = self._joined()
-            task = self._task(_look, max_calls=1, max_retries=self.retries)
+            task = self._task(_look, model, max_calls=1, max_retries=self.retries)
             try:
                 self._about[model.load_key] = ray.get(task.remote(self.local, model, __version__))
             except ray.exceptions.RayError as error:
@@ -111,11 +110,11 @@ class RayEngine:
             raise SkillmoeError(f"no Ray cluster at {address or 'this machine'}: {reason}") from error
         return ray
 
-    def _share(self) -> tuple[dict[str, float], int]:
+    def _share(self, model: Model) -> tuple[dict[str, float], int]:
         """What a task holds, and how many fit into the cluster at a time."""
         machines = [node["Resources"] for node in self._joined().nodes() if node["Alive"]]
         if gpus := any(machine.get("GPU") for machine in machines):
-            share = {"GPU": self.gpus, "CPU": self.cpus or 1}
+            share = {"GPU": max(self.gpus, model.tensor_parallel_size), "CPU": self.cpus or 1}
         else:
             share = {"GPU": 0, "CPU": self.cpus or min(machine.get("CPU", 1) for machine in machines)}
         needed = {name: amount for name, amount in share.items() if amount}
@@ -128,8 +127,8 @@ class RayEngine:
             )
         return {"num_gpus": share["GPU"], "num_cpus": share["CPU"]}, n
 
-    def _task(self, function: Any, **options: Any) -> Any:
-        share, _ = self._share()
+    def _task(self, function: Any, model: Model, **options: Any) -> Any:
+        share, _ = self._share(model)
         return self._joined().remote(**share, **options)(function)
 
 
@@ -151,7 +150,7 @@ class _OnCluster:
 
     def describe(self) -> Mapping[str, Any]:
         """All devices that its tasks may hold at a time, and the versions on the worker that was asked."""
-        share, n = self.cluster._share()
+        share, n = self.cluster._share(self.model)
         return {"devices": n * max(1, math.ceil(share["num_gpus"])), "versions": self.about["versions"]}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
@@ -160,8 +159,8 @@ class _OnCluster:
         An engine that fails in one task ends this only when all others are done.
         """
         ray = self.cluster._joined()
-        _, n = self.cluster._share()
-        task = self.cluster._task(_answer, max_calls=1, max_retries=0, num_returns="streaming")
+        _, n = self.cluster._share(self.model)
+        task = self.cluster._task(_answer, self.model, max_calls=1, max_retries=0, num_returns="streaming")
         size = max(AT_LEAST, math.ceil(len(requests) / n))
         waiting = iter(requests)
         working: dict[Any, _Chunk] = {}
@@ -217,7 +216,8 @@ def _look(engine: Engine, model: Model, version: str) -> Mapping[str, Any]:
 def _answer(engine: Engine, model: Model, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
     """On a worker: load the model, answer all requests, and end with nothing left in memory."""
     here = _here(model)
-    asked = [replace(request, model=replace(request.model, path=here.path)) for request in requests]
+    places = {asked_of: _here(asked_of) for asked_of in {request.model for request in requests}}
+    asked = [replace(request, model=places[request.model]) for request in requests]
     try:
         engine.start()
         with engine.load(here) as loaded:
@@ -228,14 +228,24 @@ def _answer(engine: Engine, model: Model, requests: Sequence[Request]) -> Iterat
 
 def _here(model: Model) -> Model:
     """The model with the path of its files on this machine."""
-    if not model.path or Path(model.path).is_dir():  # a shared folder, or an engine without files
+    folders = [path for path in (model.path, model.adapter_path) if path]
+    if all(Path(folder).is_dir() for folder in folders):  # shared folders, or an engine without files
         return model
     found = model_files.locate(model.source, model.revision)
     if found.revision != model.revision:
         raise SkillmoeError(
             f"a worker has other files of {model.source!r}: revision {found.revision}, here {model.revision}"
         )
-    return replace(model, path=str(found.path))
+    here = replace(model, path=str(found.path))
+    if model.adapter:
+        source, _, revision = model.adapter.rpartition("@")
+        adapter = model_files.locate_adapter(source)
+        if adapter.revision != revision:
+            raise SkillmoeError(
+                f"a worker has other files of {source!r}: revision {adapter.revision}, here {revision}"
+            )
+        here = replace(here, adapter_path=str(adapter.path))
+    return here
 
 
 def _told(error: Any, model: Model) -> SkillmoeError:

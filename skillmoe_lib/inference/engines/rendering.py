@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skillmoe_lib.errors import SkillmoeError, require
+from skillmoe_lib.experts import devices
 from skillmoe_lib.generation import Message, Model, Request
 from skillmoe_lib.seeding import digest
 
@@ -97,20 +98,12 @@ def end_tokens(path: str) -> tuple[Any, ...]:
     )
 
 
-@lru_cache(maxsize=32)
-def _stored_format(path: str) -> str:
-    config = _json(path, "config.json")
-    inner = config.get("text_config") or {}
-    return next((str(c[key]) for c in (config, inner) for key in ("dtype", "torch_dtype") if c.get(key)), "")
-
-
 def number_format(model: Model) -> str:
-    """The number format of the weights: the pool's or, for "auto", the one that config.json names.
+    """The number format of the weights: the one named, or that of the files for a model without a name.
 
-    What the engine makes of "auto" on its device (vLLM loads float32 files as bfloat16 where it can) is
-    known after the load and stands with the batch.
+    Models of a pool have one: `devices.number_format` has resolved "auto" for this machine.
     """
-    return (model.dtype if model.dtype != "auto" else _stored_format(model.path)) or "auto"
+    return (model.dtype if model.dtype != "auto" else devices.stored_format(model.path)) or "auto"
 
 
 def identity(request: Request, ids: Sequence[int]) -> str:

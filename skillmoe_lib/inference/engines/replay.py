@@ -56,37 +56,42 @@ class ReplayEngine:
 
 
 def as_stored(pool: Pool, store: GenerationStore) -> Pool:
-    """The pool with revisions and context lengths from the store instead of the models' files.
+    """The pool with revisions, contexts and number formats of the store instead of the models' files.
 
     Parameters
     ----------
     pool
         Read with `locate=False`: a model that is neither pinned nor given a revision has the revision "",
-        and `DEFAULT_CONTEXT` if its pool names no length.
+        `DEFAULT_CONTEXT` if its pool names no length, and the number format "auto" if it names none.
 
     Raises
     ------
     SkillmoeError
-        If two revisions of such a model are stored: only its files could tell which is meant.
+        If a model is stored in more than one revision or format: the pool must say which is meant.
     """
     stored = store.models()
 
     def known(expert: Expert) -> Expert:
         model = expert.model
-        alike = {m for m in stored if m.source == model.source and m.dtype == model.dtype}
+        alike = {m for m in stored if m.source == model.source and model.dtype in ("auto", m.dtype)}
         alike = {m for m in alike if model.revision in ("", m.revision)}
+        alike = {m for m in alike if (m.quantization, m.options) == (model.quantization, model.options)}
+        alike = {m for m in alike if model.adapter in (m.adapter, m.adapter.rpartition("@")[0])}
         same = {m for m in alike if m.max_model_len == model.max_model_len}
         if not same and model.max_model_len == DEFAULT_CONTEXT:
             same = alike
-        found = sorted({(m.revision, m.max_model_len) for m in same})
+        found = sorted({(m.revision, m.max_model_len, m.dtype, m.adapter) for m in same})
         if len(found) > 1:
-            several = ", ".join(f"{revision} ({length} tokens)" for revision, length in found)
+            several = ", ".join(
+                f"{revision} ({length} tokens, {kind}{adapter and ', '}{adapter})"
+                for revision, length, kind, adapter in found
+            )
             raise SkillmoeError(
                 f"{len(found)} revisions of {model.source!r} are stored: {several}; give the one "
-                f"that is meant as `revision` of expert {expert.name!r} in the pool"
+                f"that is meant as `revision` and `dtype` of expert {expert.name!r} in the pool"
             )
-        for revision, length in found:
-            model = replace(model, revision=revision, max_model_len=length)
+        for revision, length, kind, adapter in found:
+            model = replace(model, revision=revision, max_model_len=length, dtype=kind, adapter=adapter)
         return replace(expert, model=model)
 
     def all_known(experts: Mapping[str, Expert]) -> dict[str, Expert]:

@@ -54,17 +54,19 @@ class VLLMEngine:
     """Real generation with vLLM.
 
     `max_num_seqs` requests run at the same time in the engine (None: as many as suit the device, see
-    `vllm_options`); `tensor_parallel_size` GPUs hold a model; `gpu_memory_utilization` is the share of a
-    GPU's memory that vLLM may take (ignored on CPU); `log_dir` receives the engine's own output, one file per
-    process; `swap_weights` allows weights to be swapped in place. With `prove_swaps`
-    the first swap of a kind of model is compared with a fresh load (`vllm_swaps`); by default on a GPU, as on
-    a CPU the tests do it. A process that has not stepped, or has not finished loading, after `stall_s`
-    seconds is considered hung and ended.
+    `vllm_options`). `tensor_parallel_size` GPUs hold a model, of whose memory vLLM may take
+    `gpu_memory_utilization`, unless its pool file says otherwise (both are ignored on a CPU). `options` are
+    further ones of vLLM, of `vllm_options.HOW_IT_WORKS`. `log_dir` receives the engine's own output, one file
+    per process; `swap_weights` allows weights to be swapped in place. With `prove_swaps` the first swap of a
+    kind of model is compared with a fresh load (`vllm_swaps`); by default on a GPU, as on a CPU the tests do
+    it. A process that has not stepped, or has not finished loading, after `stall_s` seconds is considered
+    hung and ended.
     """
 
     max_num_seqs: int | None = None
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
+    options: Mapping[str, Any] = field(default_factory=dict)
     log_dir: str = ""
     swap_weights: bool = True
     prove_swaps: bool = field(default_factory=lambda: vllm_options.device() == "cuda")
@@ -81,10 +83,19 @@ class VLLMEngine:
                 versions[package] = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:
                 continue
+        if self.options:
+            versions["options"] = json.dumps(self.options, sort_keys=True)
         return {"devices": self.tensor_parallel_size, "versions": versions}
 
+    def _describe(self, model: Model) -> Mapping[str, Any]:
+        """As `describe`, with the devices that this model holds."""
+        options = self._options(model)
+        n_devices = options["tensor_parallel_size"] * options.get("pipeline_parallel_size", 1)
+        return {**self.describe(), "devices": n_devices}
+
     def check(self, model: Model) -> None:
-        """Refuse what cannot be served: no vLLM, damaged files, too long a context, too little memory."""
+        """Refuse what cannot be served: no vLLM, damaged files, too long a context, a quantisation that vLLM
+        does not know, too few GPUs, too little memory."""
         if importlib.util.find_spec("vllm") is None:
             raise SkillmoeError(
                 "engine 'vllm' is not installed: run `make setup`, or see `python -m skillmoe_lib doctor`"
@@ -96,6 +107,8 @@ class VLLMEngine:
             raise SkillmoeError(
                 f"max_model_len of {model.source!r} must be at most {limit}: got {model.max_model_len}"
             )
+        if fault := vllm_options.fault(self._options(model), model, vllm_options.device()):
+            raise SkillmoeError(f"model {model.source!r} cannot be served: {fault}")
         if vllm_options.device() == "cpu":
             weights = sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))
             weights *= _growth(model)
@@ -145,7 +158,15 @@ class VLLMEngine:
             about = process.receive(model, self.stall_s)
             if swapped and self.prove_swaps and vllm_swaps.known(kind, self._versions()) is None:
                 process, swapped = self._proved(process, model, kind), False
-            yield _Loaded(process, model, self.stall_s, self._render, swapped, about["dtype"])
+            yield _Loaded(
+                process,
+                model,
+                self.stall_s,
+                self._render,
+                swapped,
+                about["dtype"],
+                about=self._describe(model),
+            )
         except BaseException:
             if process:
                 process.end()
@@ -202,16 +223,19 @@ class VLLMEngine:
 
     def _start(self, model: Model) -> "_Process":
         ours, theirs = multiprocessing.Pipe()
-        options = vllm_options.options(
+        process = _fork(vllm_process.serve, theirs, self._options(model), self.log_dir)
+        theirs.close()
+        return _Process(process, ours)
+
+    def _options(self, model: Model) -> dict[str, Any]:
+        return vllm_options.options(
             model,
             vllm_options.device(),
             max_num_seqs=self.max_num_seqs,
             tensor_parallel_size=self.tensor_parallel_size,
             gpu_memory_utilization=self.gpu_memory_utilization,
+            given=self.options,
         )
-        process = _fork(vllm_process.serve, theirs, options, self.log_dir)
-        theirs.close()
-        return _Process(process, ours)
 
 
 class _Process(NamedTuple):
@@ -289,17 +313,20 @@ def _growth(model: Model) -> int:
 def _kind(model: Model) -> str:
     """Digest of everything but the weights that a process has loaded of a model; "" if it cannot swap them.
 
-    Tied embeddings cannot (vLLM 0.32 on a CPU keeps the old output layer), nor can quantised weights.
+    Tied embeddings cannot (vLLM 0.32 on a CPU keeps the old output layer), nor can quantised weights; weights
+    under adapters are not tried.
     """
     config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
-    if config.get("tie_word_embeddings", True) or "quantization_config" in config:
+    quantised = bool(model.quantization) or "quantization_config" in config
+    if config.get("tie_word_embeddings", True) or quantised or model.adapter:
         return ""
     for origin in ("_name_or_path", "transformers_version"):
         config.pop(origin, None)
     names = ("generation_config.json", "tokenizer.json", "tokenizer_config.json")
     files = [Path(model.path) / name for name in names]
     texts = [file.read_bytes() if file.is_file() else b"" for file in files]
-    about = json.dumps([config, model.max_model_len, model.dtype], sort_keys=True).encode()
+    held = (model.options, model.tensor_parallel_size, model.memory_share)
+    about = json.dumps([config, model.max_model_len, model.dtype, held], sort_keys=True).encode()
     return hashlib.sha256(b"\0".join([about, *texts])).hexdigest()
 
 
@@ -313,7 +340,12 @@ class _Loaded:
     render: Callable[[Sequence[Request]], list[list[int]]]
     swapped: bool = False  # into a process that held another model
     dtype: str = ""  # in which the weights lie in memory
+    about: Mapping[str, Any] = field(default_factory=dict)
     journal: Journal | None = None  # the run's, whose folder and batch the process's own journal shares
+
+    def describe(self) -> Mapping[str, Any]:
+        """The devices that the model holds, and the versions of what generates."""
+        return self.about
 
     @property
     def peak_bytes(self) -> int:
@@ -336,9 +368,11 @@ class _Loaded:
 
 
 def _job(request: Request, ids: list[int]) -> dict[str, Any]:
+    adapter = (request.model.adapter, request.model.adapter_path)
     return {
         "id": request.id,
         "ids": ids,
+        **({"adapter": adapter} if request.model.adapter else {}),
         "temperature": request.sampling.temperature,
         "top_p": request.sampling.top_p,
         "max_tokens": min(request.sampling.max_tokens, request.model.max_model_len - len(ids)),

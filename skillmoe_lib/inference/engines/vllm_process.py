@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import select
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from skillmoe_lib.inference.journal import JournalFile
 
 _SIGN_OF_LIFE_S = 1.0
 _GRACE_S = 10.0
+_NUMBERS = itertools.count(1)
 # torch warns of this on every CPU, as it is imported after this module: a line in red in every notebook.
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
@@ -85,7 +88,8 @@ def _generate(
             seed=job["seed"],
         )
         try:
-            engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters)
+            under = {"lora_request": _lora(*job["adapter"])} if "adapter" in job else {}
+            engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters, **under)
         except Exception as error:  # whatever reason the engine has to refuse this prompt
             connection.send(Failure(job["id"], _in_one_line(error)))
     told = noted = time.monotonic()
@@ -105,6 +109,14 @@ def _generate(
             told = time.monotonic()
         for outcome in finished:
             connection.send(outcome)
+
+
+@cache
+def _lora(name: str, path: str) -> Any:
+    """What the engine knows an adapter by, also in its prefix cache: a name, and a number of its own."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(name, next(_NUMBERS), path)
 
 
 def _outcome(output: Any, job: Mapping[str, Any]) -> Generation | Failure:
