@@ -127,7 +127,11 @@ class LoadedModel(Protocol):
 
 
 class Engine(Protocol):
-    """Something that can load a model and generate with it."""
+    """Something that can load a model and generate with it.
+
+    One that can prepare a load while a model generates has also `expect(model)`: it is told which model would
+    be loaded next if the choice were made now.
+    """
 
     @property
     def name(self) -> str:

@@ -37,6 +37,7 @@ WAITING = 100_000  # requests that wait at a time: in a larger run the later pro
 FAULTS_IN_A_ROW = 12  # with nothing answered between them, after which a model is not tried again
 TURN_S = 0.1  # programs go on this long after they last did, if answers have come,
 TURN_SHARE = 0.1  # and take no more than this share of the time that a model generates
+EXPECT_S = 5.0  # seconds after which the engine is told again which model comes next
 
 
 class Outcome(NamedTuple):
@@ -419,11 +420,12 @@ class _Run:
 
     def _generate(self, loaded: LoadedModel, group: _Group, recorder: "_Recorder", bar: Any) -> None:
         """Answer a group, and what joins it if it is not one that has failed before."""
+        load_key = group.requests[0].model.load_key
         by_id = {request.id: request for request in group.requests}
         failures: list[tuple[Request, Failure]] = []
         joining: deque[Request] = deque()
         open_to_more = group.again and hasattr(loaded, "stream")
-        next_turn = time.monotonic() + TURN_S
+        next_turn, next_told = time.monotonic() + TURN_S, 0.0
         self.arrived.clear()
         try:
             for outcome in _outcomes(loaded, group.requests, joining):
@@ -437,10 +439,13 @@ class _Run:
                         self._answered(request)
                     bar.update(1)
                 began = time.monotonic()
+                if began > next_told:
+                    self._announce(load_key)
+                    next_told = time.monotonic() + EXPECT_S
                 if open_to_more and (not by_id or began > next_turn):
                     settled, failures = failures, []
                     self._fail(settled, recorder.batch.batch_id)
-                    new = self._joining(group.requests[0].model.load_key, AT_ONCE - len(group.requests))
+                    new = self._joining(load_key, AT_ONCE - len(group.requests))
                     group.requests.extend(new)  # in the group, in case of a fault
                     by_id |= {request.id: request for request in new}
                     joining.extend(new)
@@ -454,6 +459,12 @@ class _Run:
                 f"engine {self.engine.name!r} left {len(by_id)} of {len(group.requests)} requests unanswered"
             )
             raise _Fault(SkillmoeError(left), loading=False)
+
+    def _announce(self, load_key: LoadKey) -> None:
+        """Tell the engine which model would be loaded after this one."""
+        if hasattr(self.engine, "expect") and self.waiting.keys() - {load_key}:
+            group = self.waiting[self._choice(but=load_key)]
+            self.engine.expect(next(iter(group.values())).model)
 
     def _joining(self, load_key: LoadKey, limit: int) -> list[Request]:
         """Let programs go on; at most `limit` of the requests that they now ask of the loaded model.

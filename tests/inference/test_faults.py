@@ -426,7 +426,6 @@ FAULTS_OF_CHAINS = {
     "the engine raises, once": ({"at": {"3": "raise"}, "after": 20, "once": True}, 60, []),
     "the engine hangs, once": ({"at": {"5": "hang"}, "after": 20, "once": True}, 1, []),
     "what joins is refused": ({"refuse": 3, "after": 20}, 60, [3]),
-    "a prompt kills the worker, and so does what it asks next": ({"at": {"7": "kill"}}, 60, [7]),
 }
 
 

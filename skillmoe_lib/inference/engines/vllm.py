@@ -35,6 +35,7 @@ from skillmoe_lib.experts.model_check import check_model_folder
 from skillmoe_lib.experts.model_files import context_tokens
 from skillmoe_lib.generation import Failure, Generation, Model, Request
 from skillmoe_lib.inference.engines import rendering, vllm_options, vllm_process, vllm_swaps
+from skillmoe_lib.inference.engines.read_ahead import ReadAhead
 from skillmoe_lib.inference.engines.rendering import render
 from skillmoe_lib.inference.store import Journal, request_row
 
@@ -75,6 +76,7 @@ class VLLMEngine:
     name: str = "vllm"
     _held: "_Process | None" = field(default=None, init=False, repr=False)
     _prompts: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
+    _ahead: ReadAhead = field(default_factory=ReadAhead, init=False, repr=False)
 
     def describe(self) -> Mapping[str, Any]:
         """Devices that a load holds and the versions of what generates."""
@@ -138,6 +140,7 @@ class VLLMEngine:
 
         It is kept for the next load if that can swap weights; `release` ends it.
         """
+        self._ahead.end()
         process, kind = self._take(model), self.kind(model)
         swapped = process is not None
         try:
@@ -157,6 +160,10 @@ class VLLMEngine:
             self._held = process._replace(kind=kind)
         else:
             process.dismiss()
+
+    def expect(self, model: Model) -> None:
+        """Read the files of the model that will probably be loaded next, while another generates."""
+        self._ahead.begin(Path(model.path))
 
     def _proved(self, process: "_Process", model: Model, kind: str) -> "_Process":
         """A fresh process with the model, after seeing whether the swapped one writes as it does."""
@@ -182,7 +189,8 @@ class VLLMEngine:
         return _kind(model) if self.swap_weights else ""
 
     def release(self) -> None:
-        """End the process that is kept between loads, if there is one."""
+        """End the process that is kept between loads, if there is one, and what reads ahead."""
+        self._ahead.end()
         held, self._held = self._held, None
         if held:
             held.dismiss()
