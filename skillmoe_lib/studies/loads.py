@@ -7,26 +7,29 @@ of the report's own store. Generation takes the same under each policy, so what 
 requests that are asked one at a time also take longer to generate: `run_time` measures that.)
 """
 
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Self
 
 import pandas as pd
 
+from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Failure, Generation, Message, Model, Program, Request, Sampling, Wave
 from skillmoe_lib.inference import ledger, schedule
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine
-from skillmoe_lib.inference.policies import LoadKey, Policy, Waves, fewest_loads, find_policy, most_waiting
-from skillmoe_lib.inference.store import GenerationStore
+from skillmoe_lib.inference.policies import LoadKey, Policy, fewest_loads, find_policy, most_waiting
+from skillmoe_lib.inference.store import Batch, GenerationStore
 from skillmoe_lib.seeding import digest
 
 _OF_A_LOAD = ["source", "revision", "max_model_len", "dtype"]
+#: Seconds without a load after which the next one belongs to another run.
+PAUSE_S = 300.0
+LONGEST = 5.0
 #: The policy of the chain: the aggregator's model waits until no other model has requests.
 AGGREGATOR_LAST = "most_waiting, aggregator last"
 
@@ -69,24 +72,28 @@ def bound(rows: pd.DataFrame) -> int:
     """
     first = rows.drop_duplicates(["program", "request_id"])  # asked again it is answered from the store
     n_programs = first.groupby("request_id")["program"].transform("size")
-    shared = (n_programs > 1) & (first["round"] > 0)
-    needs = {_waves(part) for _, part in first[~shared].groupby("program")}
-    return fewest_loads(needs | {(frozenset([key]),) for key in _keys(first[shared])})
+    shared = (n_programs > 1) & (first["round"] > first.groupby("program")["round"].transform("min"))
+    needs: dict[str, dict[int, set[LoadKey]]] = {}
+    for program, number, key in zip(
+        first["program"].where(~shared, ""), first["round"], _keys(first), strict=True
+    ):
+        needs.setdefault(program, {}).setdefault(number, set()).add(key)
+    others = {frozenset([key]) for wave in needs.pop("", {}).values() for key in wave}
+    waves = {tuple(frozenset(of[number]) for number in sorted(of)) for of in needs.values()}
+    return fewest_loads(waves | {(one,) for one in others})
 
 
-def _keys(rows: pd.DataFrame) -> set[LoadKey]:
-    return {model.load_key for model in _models(rows.drop_duplicates(_OF_A_LOAD))}
+def _keys(rows: pd.DataFrame) -> list[LoadKey]:
+    """What each row's request needs loaded."""
+    return [model.load_key for model in _models(rows)]
 
 
 def _models(rows: pd.DataFrame) -> list[Model]:
-    return [
-        Model(source, revision, max_model_len=int(length), dtype=dtype)
-        for source, revision, length, dtype in rows[_OF_A_LOAD].itertuples(index=False)
-    ]
-
-
-def _waves(part: pd.DataFrame) -> Waves:
-    return tuple(frozenset(_keys(wave)) for _, wave in part.groupby("round"))
+    known = {
+        about: Model(about[0], about[1], max_model_len=int(about[2]), dtype=about[3])
+        for about in rows[_OF_A_LOAD].drop_duplicates().itertuples(index=False, name=None)
+    }
+    return [known[about] for about in rows[_OF_A_LOAD].itertuples(index=False, name=None)]
 
 
 class Ran(NamedTuple):
@@ -112,28 +119,28 @@ def simulated(rows: pd.DataFrame, policy: Policy, load_s: Mapping[str, float]) -
     """The programs of `asked`, run by the scheduler under a policy; `load_s` by source."""
     once = rows.drop_duplicates("request_id")
     engine = _Clock(load_s, dict(zip(once["request_id"], once["generate_s"], strict=True)))
+    waves: dict[str, dict[int, list[Request]]] = {}
+    columns = (rows["program"], rows["round"], rows["question_id"], rows["request_id"], _models(rows))
+    for program, number, question_id, request_id, model in zip(*columns, strict=True):
+        said = (Message("user", request_id),)
+        asked_again = Request("again", question_id, model.source, model, said, Sampling())
+        waves.setdefault(program, {}).setdefault(number, []).append(asked_again)
     ended: dict[str, float] = {}
     programs = {
-        str(name): _again(str(name), part, engine, ended)
-        for name, part in rows.groupby("program", sort=False)
+        name: _again(name, [of[number] for number in sorted(of)], engine, ended) for name, of in waves.items()
     }
-    with tempfile.TemporaryDirectory() as folder:
-        schedule.run(programs, engine, GenerationStore(Path(folder)), policy=policy, description="loads")
+    with progress.silent():  # a loop over questions would draw a bar for each of its many loads
+        schedule.run(programs, engine, _Memory(), policy=policy)
     return Ran(pd.DataFrame(engine.batches), pd.Series(ended, dtype=float))
 
 
-def _again(name: str, part: pd.DataFrame, engine: "_Clock", ended: dict[str, float]) -> Program:
+def _again(
+    name: str, waves: Sequence[Sequence[Request]], engine: "_Clock", ended: dict[str, float]
+) -> Program:
     """A program that asks what was asked, and says so beforehand."""
-    waves = [wave for _, wave in part.groupby("round")]
-    models = [_models(wave) for wave in waves]
+    models = [{request.model for request in wave} for wave in waves]
     for i, wave in enumerate(waves):
-        requests = [
-            Request("again", question_id, model.source, model, (Message("user", request_id),), Sampling())
-            for question_id, request_id, model in zip(
-                wave["question_id"], wave["request_id"], models[i], strict=True
-            )
-        ]
-        yield Wave(requests, models[i + 1 :])
+        yield Wave(wave, models[i + 1 :])
     ended[name] = engine.now
 
 
@@ -166,6 +173,38 @@ class _Clock(ScriptedEngine):
             yield outcome
 
 
+class _Memory(GenerationStore):
+    """A store that writes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.kept: dict[str, Generation] = {}
+        self.file = SimpleNamespace(size=0)
+
+    def known(self, request_ids: Iterable[str]) -> set[str]:
+        return self.kept.keys() & request_ids
+
+    def get(self, request_ids: Iterable[str]) -> dict[str, Generation]:
+        return {request_id: self.kept[request_id] for request_id in self.known(request_ids)}
+
+    def failed(self) -> dict[str, Failure]:
+        return {}
+
+    def recover(self) -> None: ...
+
+    def probe(self) -> None: ...
+
+    def journal(self, batch: Batch) -> Any:  # noqa: ARG002 - the store's
+        return self
+
+    def write(self, request: Request, generation: Generation, generate_s: float) -> None:  # noqa: ARG002
+        self.kept[request.id] = generation
+
+    def seal(self, batch: Batch) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def compared(
     rows: pd.DataFrame, policies: str, load_s: Mapping[str, float], *, aggregator: str
 ) -> dict[str, Ran]:
@@ -175,7 +214,7 @@ def compared(
     """
     if rows.empty:
         raise SkillmoeError("nothing to run: the store has no requests of this report")
-    last = {key for key in _keys(rows) if key[0] == aggregator}
+    last = {key for key in set(_keys(rows)) if key[0] == aggregator}
     named: dict[str, Policy] = {}
     for name in filter(None, (part.strip() for part in policies.split(","))):
         named[name] = find_policy(name)
@@ -204,11 +243,24 @@ def _counted(batches: pd.DataFrame, fewest: int) -> dict[str, Any]:
     return {**counts, "total_s": load_s + generate_s}
 
 
-def real_run(batches: pd.DataFrame, fewest: int) -> pd.DataFrame:
-    """The loads of the report's own run against the bound: loads, bound, load_s, generate_s, total_s, and
-    within (the loads are at most one more than the bound)."""
-    counted = _counted(batches, fewest)
-    return pd.DataFrame([{**counted, "within": counted["loads"] <= fewest + 1}])
+def real_runs(rows: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
+    """Each real run's loads against the bound, for what it generated.
+
+    What an earlier run had stored needs no load in a later one, so each has a bound of its own. Runs are told
+    apart by pauses of more than `PAUSE_S`. Columns: started_at, loads, bound, load_s, generate_s, total_s,
+    within (the loads are at most one more than the bound).
+    """
+    loaded = pd.to_datetime(batches["started_at"], utc=True, format="ISO8601")
+    order = loaded.sort_values(kind="stable").index
+    batches, loaded = batches.loc[order], loaded.loc[order]
+    ended = (loaded + pd.to_timedelta(batches["generate_s"], unit="s")).shift()
+    pause_s = (loaded - ended).dt.total_seconds() - batches["load_s"]
+    counts = []
+    for _, run in batches.groupby((pause_s > PAUSE_S).cumsum()):
+        counted = _counted(run, bound(rows[rows["batch_id"].isin(set(run["batch_id"]))]))
+        within = counted["loads"] <= counted["bound"] + 1
+        counts.append({"started_at": run["started_at"].iloc[0], **counted, "within": within})
+    return pd.DataFrame(counts)
 
 
 def repeated(batches: pd.DataFrame) -> pd.DataFrame:
@@ -218,5 +270,11 @@ def repeated(batches: pd.DataFrame) -> pd.DataFrame:
 
 
 def lanes(ran: Mapping[str, Ran]) -> pd.DataFrame:
-    """The loads of all policies, with the policy in place of the model, for `diagrams.schedule`."""
-    return pd.concat([found.batches.assign(model=name) for name, found in ran.items()], ignore_index=True)
+    """The loads of policies, with the policy in place of the model, for `diagrams.schedule`.
+
+    A policy that takes more than `LONGEST` times as long as the shortest is left out: beside it nothing could
+    be told of the others.
+    """
+    took = {name: float(found.batches[["load_s", "generate_s"]].sum().sum()) for name, found in ran.items()}
+    drawn = [name for name in ran if took[name] <= LONGEST * min(took.values())]
+    return pd.concat([ran[name].batches.assign(model=name) for name in drawn], ignore_index=True)

@@ -38,9 +38,9 @@ def test_policies_load_what_can_be_counted():
     ran = loads.compared(TWO, "naive, most_waiting,look_ahead", SECONDS, aggregator="A")
     assert {name: "".join(found.batches["model"]) for name, found in ran.items()} == {
         "naive": "ABABAAC",
-        "most_waiting": "ABCA",
+        "most_waiting": "ABAC",
         loads.AGGREGATOR_LAST: "BCA",
-        "look_ahead": "BCA",
+        "look_ahead": "BAC",
     }
     table = loads.table(ran, loads.bound(TWO)).set_index("policy")
     assert table["loads"].to_dict() == {
@@ -72,9 +72,23 @@ def test_the_same_questions_are_drawn_again_and_an_empty_report_is_refused():
         loads.compared(TWO, "greedy", SECONDS, aggregator="A")
 
 
-def test_the_real_run_against_its_bound():
-    batches = pd.DataFrame({"model": [*"ABA"], "load_s": 1.0, "generate_s": 2.0})
-    (row,) = loads.real_run(batches, 2).to_dict("records")
-    assert row == {"loads": 3, "bound": 2, "load_s": 3, "generate_s": 6, "total_s": 9, "within": True}
-    assert not loads.real_run(batches, 1)["within"][0]
-    assert loads.repeated(batches).to_numpy().tolist() == [["A", 2], ["B", 1]]
+def test_each_real_run_against_its_own_bound():
+    """The second run makes what the first had not: for that one load is enough, and it took two."""
+    made = TWO.assign(batch_id=["1", "2", "3", "2", "3", "4", "5"])
+    times = [f"2026-01-02T03:0{minute}:00+00:00" for minute in (0, 1, 2)]
+    times += ["2026-01-02T05:00:00+00:00", "2026-01-02T05:01:00+00:00"]
+    batches = pd.DataFrame({"batch_id": [*"12345"], "model": [*"ABAAC"], "started_at": times})
+    found = loads.real_runs(made, batches.assign(load_s=1.0, generate_s=2.0))
+    assert found.drop(columns="started_at").to_dict("records") == [
+        {"loads": 3, "bound": 2, "load_s": 3, "generate_s": 6, "total_s": 9, "within": True},
+        {"loads": 2, "bound": 2, "load_s": 2, "generate_s": 4, "total_s": 6, "within": True},
+    ]
+    assert found["started_at"].tolist() == [times[0], times[3]]
+    assert loads.repeated(batches).to_numpy().tolist() == [["A", 3], ["B", 1], ["C", 1]]
+
+
+def test_a_policy_far_longer_than_the_others_is_not_drawn():
+    ran = loads.compared(TWO, "naive,look_ahead", {"A": 1000.0, "B": 1.0, "C": 1.0}, aggregator="A")
+    assert set(loads.lanes(ran)["model"]) == {"naive", "look_ahead"}
+    slow = ran["naive"]._replace(batches=ran["naive"].batches.assign(load_s=10_000.0))
+    assert set(loads.lanes({**ran, "naive": slow})["model"]) == {"look_ahead"}
