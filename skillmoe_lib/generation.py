@@ -6,7 +6,7 @@ is computed without tokenizers; what the engine got for it stands beside each st
 `Generation.rendered` (docs/decisions/0008-request-identity.md).
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -152,7 +152,12 @@ class Failure(NamedTuple):
 
 
 class LoadedModel(Protocol):
-    """A model in memory."""
+    """A model in memory.
+
+    One that takes requests while it generates has a second method, `stream(requests, joining)`: as
+    `generate`, but it also answers what is put in the deque `joining` between two of its outcomes, and may
+    yield None as a sign of life.
+    """
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Yield an outcome for each request as it finishes, in any order."""
@@ -160,7 +165,11 @@ class LoadedModel(Protocol):
 
 
 class Engine(Protocol):
-    """Something that can load a model and generate with it."""
+    """Something that can load a model and generate with it.
+
+    One that can prepare a load while a model generates has also `expect(model)`: it is told which model would
+    be loaded next if the choice were made now.
+    """
 
     @property
     def name(self) -> str:
@@ -199,6 +208,18 @@ class Engine(Protocol):
     def release(self) -> None:
         """Free what is kept between loads; called when a run ends, however it ends."""
         ...
+
+
+class Wave(list[Request]):
+    """Requests of a program that also says which models it will ask later.
+
+    `later`: for each wave after this one the models that are asked then, as far as that is known. The
+    scheduler may use it to load a model when no program will come back to it (`policies.look_ahead`).
+    """
+
+    def __init__(self, requests: Iterable[Request], later: Iterable[Iterable[Model]] = ()) -> None:
+        super().__init__(requests)
+        self.later = tuple(frozenset(model.load_key for model in wave) for wave in later)
 
 
 # A method for ONE question: yields the requests it needs next, receives their generations in the

@@ -50,15 +50,15 @@ ELSEWHERE = {
 TRAINING = "train_expert"
 #: The two benchmarks of the main table: one of our own, and one by the name of a published one.
 BOTH = "pocket,stand_in/gpqa.yaml"
-#: The study of a finished chain, in the same report.
-STUDY = "keyword_variance"
+#: Studies of a finished chain, in the same report.
+STUDY, LOADS = "keyword_variance", "loads"
 SUMMARY = {*tables.SUMMARY_COLUMNS, "label", "preset"}
 
 
 def test_every_notebook_is_executed_by_a_test() -> None:
     # assignments: classroom/test_assignments.py
     there = {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb") if "assignments" not in path.parts}
-    assert there == {*CHAIN, *TABLES[:2], "table_variants", "ablation", STUDY, *ELSEWHERE, TRAINING}
+    assert there == {*CHAIN, *TABLES[:2], "table_variants", "ablation", STUDY, LOADS, *ELSEWHERE, TRAINING}
     for name, test in ELSEWHERE.items():
         assert f"{name}.ipynb" in (ROOT / "tests" / test).read_text(encoding="utf-8")
 
@@ -108,7 +108,8 @@ def reports(home: Path) -> Path:
     again = [name for name in CHAIN if name not in ("01_questions", "05_recruit")]
     own = ["-p", "report=chain", "-p", "store=data/chain", *packaged]
     of_chain = [STUDY, "-p", "n_draws=20", "-p", "report=chain", "-p", "store=data/chain"]
-    chain = [["chain", "-p", "limit=6", *own], [*again, *own], of_chain]
+    its_loads = [LOADS, "-p", "n_questions=2", "-p", "report=chain", "-p", "load_s=10"]
+    chain = [["chain", "-p", "limit=6", *own], [*again, *own], of_chain, its_loads]
     others = [
         ["table_main", "ablation", "-p", "limit=5", "-p", f"benchmarks={BOTH}", *packaged],
         ["table_variants", "-p", "table=discussion", *stand_in, *packaged],
@@ -121,7 +122,14 @@ def reports(home: Path) -> Path:
     def run(lines: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
         done = []
         for line in lines:
-            command = [sys.executable, "-m", "skillmoe_lib", "run", *line, *scripted]
+            command = [
+                sys.executable,
+                "-m",
+                "skillmoe_lib",
+                "run",
+                *line,
+                *(scripted if line[0] != LOADS else []),
+            ]
             done.append(
                 subprocess.run(
                     command, cwd=home, env=environment, capture_output=True, text=True, check=False
@@ -158,7 +166,7 @@ def printed(reports: Path, report: str, notebook: str) -> str:
 def test_a_report_is_whole(reports: Path, report: str) -> None:
     folder = reports / report
     executed = sorted(path.stem for path in folder.glob("notebooks/*.ipynb"))
-    assert executed == ([*CHAIN, STUDY] if report == "chain" else [NOTEBOOK.get(report, report)])
+    assert executed == ([*CHAIN, STUDY, LOADS] if report == "chain" else [NOTEBOOK.get(report, report)])
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert all(name in page for name in executed)
     summary = pd.read_csv(folder / "summary.csv")
@@ -220,7 +228,8 @@ def test_the_chain_reports_methods_controls_and_bounds(reports: Path) -> None:
     gap = {"gap_closed"} if right["instance_oracle"] > right["random_k"] else set()
     assert stems == gap | {
         "accuracy", "accuracy_calls", "accuracy_cost", "agreement", "calibration", "calls_tokens",
-        "differences", "equal_cost", "experts_by_family", "keyword_variance", "profiles",
+        "differences", "equal_cost", "experts_by_family", "keyword_variance", "loads_by_policy",
+        "loads_real_run", "profiles",
         "recruitment_flow", "schedule", "slots", "statuses",
     }  # fmt: skip
     assert (reports / "chain" / "what_if.html").is_file()
@@ -228,6 +237,15 @@ def test_the_chain_reports_methods_controls_and_bounds(reports: Path) -> None:
     assert ratios["n_questions"].to_dict() == {"one by one": 6, "moa": 6}
     families = table(reports, "chain", "experts_by_family")
     assert families.groupby("expert")["n"].sum().eq(6).all()
+
+
+def test_loads_of_the_chain_against_the_bound_and_under_other_policies(reports: Path) -> None:
+    ran = table(reports, "chain", "loads_real_run")
+    assert ran["within"].all() and ran["bound"].le(ran["loads"]).all()
+    policies = table(reports, "chain", "loads_by_policy").set_index("policy")
+    assert policies["loads"].ge(policies["bound"]).all()
+    assert policies["load_s"].equals(10.0 * policies["loads"])
+    assert policies.loc["naive", "loads"] > 10 * policies.loc["look_ahead", "loads"]
 
 
 def test_a_report_knows_what_came_from_what(reports: Path) -> None:

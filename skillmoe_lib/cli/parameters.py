@@ -18,6 +18,7 @@ from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.experts.pool import load_pool
 from skillmoe_lib.inference.engines import ENGINES
 from skillmoe_lib.inference.engines.vllm_options import read_given
+from skillmoe_lib.inference.policies import POLICIES
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.method import N_TOP
 from skillmoe_lib.paths import project_file, project_root
@@ -214,6 +215,11 @@ ALLOWED: Mapping[str, Rule] = {
     "subject": Rule("the name of a column, or empty", lambda _: True),
     "answer_kind": one_of(KINDS_OF_ANSWER),
     "validation_share": Rule("above 0 and below 1", lambda value: 0 < value < 1),
+    "policies": Rule(
+        f"{', '.join(POLICIES)}, separated by commas",
+        lambda value: bool(value.strip(" ,")) and {name.strip() for name in value.split(",")} <= {*POLICIES},
+    ),
+    "load_s": within(0, 100_000),
 }
 
 

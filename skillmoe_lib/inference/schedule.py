@@ -2,7 +2,8 @@
 
 `run` advances all programs together. Requests that the store can answer are answered from it; the rest are
 grouped by the model they need; a model is loaded once, stays loaded until no program waits for it, and each
-finished generation is on disk before the next is taken. A killed run is resumed by starting it again.
+finished generation is on disk before the next is taken. Programs go on while the model generates, and what
+they ask of it next joins what is under way. A killed run is resumed by starting it again.
 
 If an engine raises, dies or hangs, the model is loaded again and the unanswered requests are tried once
 more, then in halves, until the requests that cause the failure are found. These are recorded as failures,
@@ -14,8 +15,8 @@ import contextlib
 import itertools
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,8 +24,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.generation import Engine, Failure, Generation, LoadedModel, LoadKey, Model, Program, Request
+from skillmoe_lib.generation import (
+    Engine,
+    Failure,
+    Generation,
+    LoadedModel,
+    LoadKey,
+    Model,
+    Program,
+    Request,
+    Wave,
+)
 from skillmoe_lib.inference.identity import Prompts
+from skillmoe_lib.inference.policies import Policy, Waiting, Waves, most_waiting, naive
 from skillmoe_lib.inference.store import Batch, GenerationStore
 
 Key = TypeVar("Key", bound=Hashable)
@@ -33,6 +45,9 @@ FLUSH_BYTES = 32 * 2**20  # or this many bytes of them
 AT_ONCE = 20_000  # requests in one call of an engine, and programs resumed with one query of the store
 WAITING = 100_000  # requests that wait at a time: in a larger run the later programs begin when these end
 FAULTS_IN_A_ROW = 12  # with nothing answered between them, after which a model is not tried again
+TURN_S = 0.1  # programs go on this long after they last did, if answers have come,
+TURN_SHARE = 0.1  # and take no more than this share of the time that a model generates
+EXPECT_S = 5.0  # seconds after which the engine is told again which model comes next
 
 
 class Outcome(NamedTuple):
@@ -43,21 +58,12 @@ class Outcome(NamedTuple):
     round_sizes: tuple[int, ...] = ()
 
 
-def most_waiting(waiting: Mapping[LoadKey, Collection[Any]], *, last: Collection[LoadKey] = ()) -> LoadKey:
-    """The model that the most requests wait for; ties go to the one asked first.
-
-    Models in `last` (such as the aggregator's, which aggregates the others' answers) wait until no other
-    model has requests, so that one load serves both their own answers and their aggregation.
-    """
-    return max(waiting, key=lambda key: (key not in last, len(waiting[key])))
-
-
 def run(
     programs: Mapping[Key, Program] | Iterable[tuple[Key, Program]],
     engine: Engine,
     store: GenerationStore,
     *,
-    policy: Callable[[Mapping[LoadKey, Collection[Request]]], LoadKey] = most_waiting,
+    policy: Policy = most_waiting,
     description: str = "generating",
     skip: bool = False,
 ) -> dict[Key, Outcome]:
@@ -71,6 +77,8 @@ def run(
     ----------
     programs
         Or (key, program) pairs, which are then taken only as programs begin, some ten thousand at a time.
+    policy
+        Which model is loaded next (`policies`). With `naive` one program runs at a time.
     skip
         Leave out what cannot be run, including models that cannot be served, and return without an error.
 
@@ -102,7 +110,7 @@ def run(
 class _State:
     """A running program: what it waits for, what it has used, what it returned."""
 
-    __slots__ = ("n_open", "pending", "program", "request_ids", "result", "round_sizes")
+    __slots__ = ("later", "n_open", "pending", "program", "request_ids", "result", "round_sizes")
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -110,6 +118,7 @@ class _State:
         self.round_sizes: list[int] = []
         self.result: Any = None
         self.pending: Sequence[Request] = ()
+        self.later: Waves = ()  # what it has said it will ask after these
         self.n_open = 0  # of the pending requests, each counted once
 
     def resume(self, generations: Sequence[Generation] | None) -> bool:
@@ -119,6 +128,7 @@ class _State:
         except StopIteration as end:
             self.pending, self.result = (), end.value
             return False
+        self.later = self.pending.later if isinstance(self.pending, Wave) else ()
         self.request_ids += [request.id for request in self.pending]
         self.round_sizes.append(len(self.pending))
         return True
@@ -150,7 +160,7 @@ class _Run:
         self,
         engine: Engine,
         store: GenerationStore,
-        policy: Callable[[Mapping[LoadKey, Collection[Request]]], LoadKey],
+        policy: Policy,
         description: str,
         skip: bool,
     ) -> None:
@@ -160,6 +170,7 @@ class _Run:
         self.prompts = Prompts(engine, store)
         self.waiting: dict[LoadKey, dict[str, Request]] = {}
         self.waiters: dict[str, list[_State]] = {}  # request id -> the programs that wait for it
+        self.arrived: list[Request] = []  # what has begun to wait since the last turn
         self.ready: deque[_State] = deque()  # programs whose requests are all answered
         self.unanswerable: dict[str, Generation] = {}
         self.unusable: dict[LoadKey, str] = {}  # models that could not be loaded, and why
@@ -179,7 +190,8 @@ class _Run:
     def begin(self, programs: Iterator[tuple[Key, _State]]) -> list[tuple[Key, _State]]:
         """Start programs until enough requests wait; none if all have begun."""
         begun: list[tuple[Key, _State]] = []
-        while len(self.waiters) < WAITING and (some := list(itertools.islice(programs, AT_ONCE))):
+        at_once, enough = (1, 1) if self.policy is naive else (AT_ONCE, WAITING)
+        while len(self.waiters) < enough and (some := list(itertools.islice(programs, at_once))):
             begun += some
             self._wait([state for _, state in some if state.resume(None)])
             self.advance()
@@ -190,7 +202,20 @@ class _Run:
         if self.waiting:
             self._refuse_what_cannot_be_served()
         while self.waiting:
-            self._serve(self.policy({key: group.values() for key, group in self.waiting.items()}))
+            self._serve(self._choice())
+
+    def _choice(self, *, but: LoadKey | None = None) -> LoadKey:
+        """The model to load next, as the policy would have it now."""
+        groups = {key: group.values() for key, group in self.waiting.items() if key != but}
+        return self.policy(Waiting(groups, self._needs))
+
+    def _needs(self) -> Counter[Waves]:
+        """What the waiting programs need, as far as they have said."""
+        states = {id(state): state for states in self.waiters.values() for state in states}
+        return Counter(
+            (frozenset(r.model.load_key for r in s.pending if r.id in self.waiters), *s.later)
+            for s in states.values()
+        )
 
     def advance(self) -> None:
         """Resume every program whose requests are answered, until none can go on."""
@@ -227,6 +252,8 @@ class _Run:
             if not missing:
                 self.ready.append(state)
             for key, request in missing.items():
+                if key not in self.waiters:
+                    self.arrived.append(request)
                 self.waiters.setdefault(key, []).append(state)
                 self.waiting.setdefault(request.model.load_key, {})[key] = request
         for group in [list(group.values()) for group in self.waiting.values()] if self.replaying else []:
@@ -397,45 +424,88 @@ class _Run:
             while group:
                 at_work[0] = group
                 bar.total = (bar.total or 0) + len(group.requests)
-                self._generate(loaded, group.requests, self.recorder, bar)
+                self._generate(loaded, group, self.recorder, bar)
                 self.advance()
                 group = self._next(model.load_key, retry)
 
-    def _generate(
-        self, loaded: LoadedModel, requests: Sequence[Request], recorder: "_Recorder", bar: Any
-    ) -> None:
-        by_id = {request.id: request for request in requests}
+    def _generate(self, loaded: LoadedModel, group: _Group, recorder: "_Recorder", bar: Any) -> None:
+        """Answer a group, and what joins it if it is not one that has failed before."""
+        load_key = group.requests[0].model.load_key
+        by_id = {request.id: request for request in group.requests}
         failures: list[tuple[Request, Failure]] = []
+        joining: deque[Request] = deque()
+        open_to_more = group.again and hasattr(loaded, "stream")
+        next_turn, next_told = time.monotonic() + TURN_S, 0.0
+        self.arrived.clear()
         try:
-            for outcome in _outcomes(loaded, requests):
-                request = by_id.pop(outcome.request_id)
-                if isinstance(outcome, Failure):
-                    failures.append((request, outcome))
-                else:
-                    recorder.take(request, outcome)
-                    self.n_answered += 1
-                    self._answered(request)
-                bar.update(1)
+            for outcome in _outcomes(loaded, group.requests, joining):
+                if outcome is not None:
+                    request = by_id.pop(outcome.request_id)
+                    if isinstance(outcome, Failure):
+                        failures.append((request, outcome))
+                    else:
+                        recorder.take(request, outcome)
+                        self.n_answered += 1
+                        self._answered(request)
+                    bar.update(1)
+                began = time.monotonic()
+                if began > next_told:
+                    self._announce(load_key)
+                    next_told = time.monotonic() + EXPECT_S
+                if open_to_more and (not by_id or began > next_turn):
+                    settled, failures = failures, []
+                    self._fail(settled, recorder.batch.batch_id)
+                    new = self._joining(load_key, AT_ONCE - len(group.requests))
+                    group.requests.extend(new)  # in the group, in case of a fault
+                    by_id |= {request.id: request for request in new}
+                    joining.extend(new)
+                    bar.total += len(new)
+                    ended = time.monotonic()
+                    next_turn = ended + max(TURN_S, (ended - began) * (1 / TURN_SHARE - 1))
         finally:
             self._fail(failures, recorder.batch.batch_id)
         if by_id:
-            left = f"engine {self.engine.name!r} left {len(by_id)} of {len(requests)} requests unanswered"
+            left = (
+                f"engine {self.engine.name!r} left {len(by_id)} of {len(group.requests)} requests unanswered"
+            )
             raise _Fault(SkillmoeError(left), loading=False)
 
+    def _announce(self, load_key: LoadKey) -> None:
+        """Tell the engine which model would be loaded after this one."""
+        if hasattr(self.engine, "expect") and self.waiting.keys() - {load_key}:
+            group = self.waiting[self._choice(but=load_key)]
+            self.engine.expect(next(iter(group.values())).model)
 
-def _outcomes(loaded: LoadedModel, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
+    def _joining(self, load_key: LoadKey, limit: int) -> list[Request]:
+        """Let programs go on; at most `limit` of the requests that they now ask of the loaded model.
+
+        What failed in an earlier run comes later, by itself; what does not fit is answered here.
+        """
+        found: list[Request] = []
+        while self.ready:
+            self.advance()
+            new = [r for r in self.arrived if r.model.load_key == load_key and r.id not in self.ledger]
+            self.arrived.clear()
+            found += self._fitting(new[: limit - len(found)]) if new else []
+        return found
+
+
+def _outcomes(
+    loaded: LoadedModel, requests: Sequence[Request], joining: deque[Request]
+) -> Iterator[Generation | Failure | None]:
     """What the engine yields; what it raises becomes a `_Fault`, distinct from errors of the disk."""
     try:
-        outcomes = iter(loaded.generate(requests))
+        streams = getattr(loaded, "stream", None)
+        outcomes = streams(list(requests), joining) if streams else iter(loaded.generate(requests))
     except Exception as error:
         raise _Fault(error, loading=False) from error
     while True:
         try:
-            outcome = next(outcomes, None)
+            outcome = next(outcomes)
+        except StopIteration:
+            return
         except Exception as error:
             raise _Fault(error, loading=False) from error
-        if outcome is None:
-            return
         yield outcome
 
 

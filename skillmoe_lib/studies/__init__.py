@@ -1,8 +1,9 @@
 """Studies of the whole pipeline, one file for each.
 
 `paper_tables` and `variants` reproduce the paper's tables; `ablations` varies one setting; `run_time`
-measures ways of running; `accuracy_calls` computes sequential recruiting's curve; `keyword_variance` includes
-the draw of keywords in an interval; `routers` and `extraction` study recorded answers.
+measures ways of running; `loads` counts how often each policy loads models; `accuracy_calls` computes
+sequential recruiting's curve; `keyword_variance` includes the draw of keywords in an interval; `routers` and
+`extraction` study recorded answers.
 `outcomes` holds what every expert of a pool answered, `what_if` replays methods on it, `pool` computes what
 each expert is worth in the `games` of its sub-pools, `six_questions` sums that up, and `skills` shows what
 each is good at, with intervals; `explorer` is a panel of what-if questions in JupyterLab, and

@@ -256,6 +256,46 @@ def test_a_worker_killed_in_the_middle_loses_nothing_that_was_finished(toy, tmp_
     assert {generation.finish_reason for generation in made} == {"stop", "length"}
 
 
+def test_requests_join_the_running_engine(toy, tmp_path, monkeypatch):
+    """Short chains end while a long answer is still being written, in one load, with the same texts."""
+    monkeypatch.setattr(schedule, "TURN_S", 0.0)
+    finished = []
+
+    class Noted(VLLMEngine):
+        @contextmanager
+        def load(self, model):
+            with super().load(model) as loaded:
+                stream = loaded.stream
+                loaded.stream = lambda *asked: self.noted(stream(*asked))
+                yield loaded
+
+        def noted(self, outcomes):
+            for outcome in outcomes:
+                finished.extend([outcome.request_id] if outcome else [])
+                yield outcome
+
+    def ask(name, n_tokens, wave=0):
+        sampling = Sampling(temperature=0.0, max_tokens=n_tokens)
+        return Request("solve", name, "Toy", toy, (Message("user", f"w{wave} {name}"),), sampling)
+
+    def chain(name, waves):
+        texts = []
+        for wave in range(waves):
+            (generation,) = yield [ask(name, 4, wave)]
+            texts.append(generation.text)
+        return texts
+
+    store = GenerationStore(tmp_path / "store")
+    long = ask("w9", 400)
+    programs = {"long": asking([long]), **{f"w{i}": chain(f"w{i}", 3) for i in range(4)}}
+    outcomes = schedule.run(programs, Noted(), store)
+    assert store.batches()["n_requests"].tolist() == [13]
+    assert finished[-1] == long.id, "eight requests had joined by then"
+    apart = [ask(f"w{i}", 4, wave) for i in range(4) for wave in range(3)]
+    alone = generate(apart, VLLMEngine(), GenerationStore(tmp_path / "apart"))
+    assert [text for i in range(4) for text in outcomes[f"w{i}"].result] == [g.text for g in alone]
+
+
 def test_weights_that_cannot_be_loaded_are_one_line_that_names_the_model(toy, tmp_path):
     torn = replace(toy, path=str(tmp_path / "torn"))
     shutil.copytree(toy.path, torn.path)

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -44,11 +45,13 @@ class LLM:
         self.folder = Path(model)
         self.fault = json.loads((self.folder / "fault.json").read_text())
         (self.folder / f"pid-{os.getpid()}").touch()
-        self.llm_engine, self.queue = self, []
+        self.llm_engine, self.queue, self.n_made = self, [], 0
         if "load" in self.fault:
             self.strike(self.fault["load"])
 
     def strike(self, kind):
+        if self.fault.get("after", 0) > self.n_made:
+            return
         if self.fault.get("once"):
             if (self.folder / "struck").exists():
                 return
@@ -62,7 +65,8 @@ class LLM:
         raise RuntimeError("an illegal\\nmemory access")
 
     def add_request(self, request_id, prompt, parameters):
-        if self.fault.get("refuse") == prompt["prompt_token_ids"][0]:
+        refused = self.fault.get("refuse") if self.n_made >= self.fault.get("after", 0) else None
+        if refused == prompt["prompt_token_ids"][0]:
             raise ValueError("no such token")
         self.queue.append((request_id, prompt["prompt_token_ids"][0]))
 
@@ -70,14 +74,19 @@ class LLM:
         return bool(self.queue)
 
     def step(self):
+        time.sleep(self.fault.get("step_s", 0))
+        return [self.finish() for _ in self.queue[: self.fault.get("at_a_time", 1)]]
+
+    def finish(self):
         request_id, number = self.queue.pop(0)
         if str(number) in self.fault.get("at", {}):
             self.strike(self.fault["at"][str(number)])
-        time.sleep(self.fault.get("step_s", 0))
         with (self.folder / "made.log").open("a") as log:
             log.write(request_id + "\\n")
-        done = SimpleNamespace(text="text of " + request_id, token_ids=[1], finish_reason="stop")
-        return [SimpleNamespace(request_id=request_id, finished=True, outputs=[done], num_cached_tokens=0)]
+        self.n_made += 1
+        text = "text of " + request_id + "." * self.fault.get("n_dots", 0)
+        done = SimpleNamespace(text=text, token_ids=[1], finish_reason="stop")
+        return SimpleNamespace(request_id=request_id, finished=True, outputs=[done], num_cached_tokens=0)
 """
 
 
@@ -273,7 +282,8 @@ folder.mkdir(exist_ok=True)
 try:
     with t.stand_in(folder):
         a = {"step_s": slow, **({"at": {"9": "hang"}} if "hang" in sys.argv else {})}
-        t.schedule.run(t.programs(folder, a, {"step_s": slow}), t.engine(), t.GenerationStore(store))
+        both = t.chained(folder, a) if "chained" in sys.argv else t.programs(folder, a, {"step_s": slow})
+        t.schedule.run(both, t.engine(), t.GenerationStore(store))
 except KeyboardInterrupt:
     sys.exit("interrupted")
 except t.SkillmoeError as error:
@@ -386,3 +396,87 @@ def test_a_torn_line_of_a_journal_is_set_aside_and_the_others_count(tmp_path):
         store.recover()
     assert len(store.generations()) == len(lines) - 2
     assert [path.name for path in store.set_aside()] == [ours.name]
+
+
+# --- requests that join what is under way -------------------------------------------------------------
+
+
+def chained(folder, fault=None, n_waves=4, context=64):
+    """Programs that ask one model again and again: each wave joins what the others still wait for."""
+    one = replace(model(folder, "A", fault), max_model_len=context)
+
+    def ask(number, wave):
+        said = (Message("user", f"{number} {wave}"),)
+        return Request("solve", str(number), one.source, one, said, Sampling())
+
+    def program(number):
+        reasons = []
+        for wave in range(n_waves):
+            (generation,) = yield [ask(number, wave)]
+            reasons.append(generation.finish_reason)
+        return reasons
+
+    return {number: program(number) for number in range(N)}
+
+
+#: Name: what A does, seconds until it hangs, questions whose requests cannot be run.
+FAULTS_OF_CHAINS = {
+    "none": ({}, 60, []),
+    "the worker is killed, once": ({"at": {"11": "kill"}, "after": 20, "once": True}, 60, []),
+    "the engine raises, once": ({"at": {"3": "raise"}, "after": 20, "once": True}, 60, []),
+    "the engine hangs, once": ({"at": {"5": "hang"}, "after": 20, "once": True}, 1, []),
+    "what joins is refused": ({"refuse": 3, "after": 20}, 60, [3]),
+}
+
+
+@pytest.mark.parametrize(("fault", "stall_s", "culprits"), FAULTS_OF_CHAINS.values(), ids=FAULTS_OF_CHAINS)
+def test_a_fault_while_requests_join(tmp_path, monkeypatch, fault, stall_s, culprits):
+    monkeypatch.setattr(schedule, "TURN_S", 0.02)
+    store = GenerationStore(tmp_path / "store")
+    named = pytest.raises(SkillmoeError, match=r"request\(s\) could not be run")
+    with named if culprits else contextlib.nullcontext():
+        schedule.run(chained(tmp_path, {"step_s": 0.005, **fault}), engine(stall_s), store)
+    assert workers(tmp_path) == []
+    assert not list((store.root / "open").iterdir())
+    assert Counter(store.generations()["request_id"]) == made(tmp_path), "nothing lost, nothing twice"
+    assert set(map(int, store.failures()["question_id"])) == set(culprits)
+    if not culprits:
+        n_loads = 1 + bool(fault)
+        assert len(list(tmp_path.glob("A/pid-*"))) == n_loads
+    outcomes = schedule.run(chained(tmp_path), engine(), GenerationStore(store.root))
+    assert all(outcome.result == ["stop"] * 4 for outcome in outcomes.values())
+    assert made(tmp_path) == dict.fromkeys(store.generations()["request_id"], 1)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=lambda end: end.name)
+def test_a_runner_that_is_ended_while_requests_join(tmp_path, end):
+    store = GenerationStore(tmp_path / "store")
+    runner = start(tmp_path, store.root, "chained", slow=0.02)
+    try:
+        wait_for(runner, lambda: sum(made(tmp_path).values()) >= 2 * N)
+        runner.send_signal(end)
+        runner.communicate(timeout=60)
+    finally:
+        runner.kill()
+        runner.wait()
+    until = time.monotonic() + 30
+    while workers(tmp_path):
+        assert time.monotonic() < until, "a worker outlives its runner"
+        time.sleep(0.05)
+    store.recover()
+    assert Counter(store.generations()["request_id"]) == made(tmp_path), "nothing lost"
+    schedule.run(chained(tmp_path), engine(), GenerationStore(store.root))
+    assert made(tmp_path) == dict.fromkeys(store.generations()["request_id"], 1), "nothing twice"
+    assert len(store.generations()) == 4 * N
+
+
+def test_more_joins_than_fits_the_pipe_both_ways(tmp_path, monkeypatch):
+    """Neither side waits for the other: long prompts go in while long answers come out."""
+    monkeypatch.setattr(schedule, "TURN_S", 0.0)
+    monkeypatch.setattr(schedule, "TURN_SHARE", 1.0)
+    monkeypatch.setattr(vllm_engine, "render", lambda rs: [[int(r.question_id), *[9] * 100_000] for r in rs])
+    store = GenerationStore(tmp_path / "store")
+    asked = chained(tmp_path, {"n_dots": 200_000, "at_a_time": 4}, n_waves=3, context=200_000)
+    schedule.run(asked, engine(20.0), store)
+    assert len(store.generations()) == 3 * N
+    assert set(made(tmp_path).values()) == {1}

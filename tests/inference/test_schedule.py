@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
-from skillmoe_lib.inference import journal, schedule
+from skillmoe_lib.inference import journal, policies, schedule
 from skillmoe_lib.inference.engines.replay import ReplayEngine
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine
 from skillmoe_lib.inference.store import GenerationStore
@@ -71,6 +71,23 @@ class Interrupted(Broken):
             yield from super().generate(requests)
         except SkillmoeError:
             raise KeyboardInterrupt from None
+
+
+class Streaming(ScriptedEngine):
+    """Takes requests while it generates, as vLLM does; `under_way` is how many it had at each outcome."""
+
+    def __init__(self, reply):
+        super().__init__(reply)
+        self.under_way = []
+
+    def stream(self, requests, joining):
+        queue = list(requests)
+        while queue:
+            yield None
+            self.under_way.append(len(queue))
+            yield from self.generate([queue.pop(0)])
+            queue += joining
+            joining.clear()
 
 
 class Backwards(ScriptedEngine):
@@ -201,6 +218,104 @@ def test_batches_say_which_load_made_what(store):
     assert (batches[["load_s", "generate_s"]] >= 0).all().all()
     made_by = generations.merge(batches, on="batch_id")
     assert (made_by["source"] == made_by["model"]).all()
+
+
+# --- requests that join ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Programs go on after every outcome."""
+    monkeypatch.setattr(schedule, "TURN_S", 0.0)
+    monkeypatch.setattr(schedule, "TURN_SHARE", 1.0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_programs_ask_next_joins_what_is_under_way(store):
+    """The first program is three waves further before the second wave of the last one begins."""
+    engine = Streaming(echo)
+    programs = {i: asking(*[[ask(f"{i} {wave}")] for wave in range(3)]) for i in range(4)}
+    outcomes = schedule.run(programs, engine, store)
+    assert engine.loads == ["A"]
+    assert engine.under_way == [4, 4, 4, 4, 4, 4, 4, 4, 4, 3, 2, 1]
+    assert outcomes == schedule.run(programs | _afresh(4), ScriptedEngine(echo), GenerationStore(store.root))
+
+
+def _afresh(n):
+    return {i: asking(*[[ask(f"{i} {wave}")] for wave in range(3)]) for i in range(n)}
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_joins_may_be_too_long_fail_or_be_asked_twice(store):
+    def reply(request):
+        return Failure(request.id, "refused") if "no" in request.messages[-1].content else echo(request)
+
+    engine = Streaming(reply)
+    programs = {
+        "long": asking([ask("1")], [ask(LONG), ask("same")], [ask("4")]),
+        "fails": asking([ask("2")], [ask("no"), ask("same")], [ask("5")]),
+        "other": asking([ask("3")], [ask("6", B), ask("same")], [ask("7")]),
+    }
+    with pytest.raises(SkillmoeError, match=r"1 request\(s\) could not be run.*refused"):
+        schedule.run(programs, engine, store)
+    assert engine.loads == ["A", "B", "A"]
+    assert [r.messages[-1].content for r in engine.requests] == [*"123", "same", "no", *"4567"]
+    assert sorted(store.failures()["status"]) == ["not_run", "overflow"]
+    assert len(store.generations()) == 8
+
+
+def test_programs_go_on_at_intervals_and_when_nothing_else_is_under_way(store, monkeypatch):
+    """A turn of the programs asks the store: not one for each answer."""
+    monkeypatch.setattr(schedule, "TURN_S", 60.0)
+    engine = Streaming(echo)
+    schedule.run(_afresh(4), engine, store)
+    assert engine.under_way == [4, 3, 2, 1] * 3
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_more_requests_than_a_call_may_have_join_it(store, monkeypatch):
+    monkeypatch.setattr(schedule, "AT_ONCE", 6)
+    engine = Streaming(echo)
+    schedule.run(_afresh(4), engine, store)
+    assert engine.under_way == [4, 4, 4, 3, 2, 1] * 2
+    assert engine.loads == ["A"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_nothing_joins_requests_that_have_failed(store):
+    """A culprit is looked for among these alone; what it keeps waiting comes in a call of its own."""
+
+    class Falls(Streaming):
+        calls = ()
+
+        def stream(self, requests, joining):
+            type(self).calls += ([r.messages[-1].content for r in requests],)
+            for outcome in super().stream(requests, joining):
+                if outcome and outcome.request_id == ask("bad").id:
+                    raise ValueError("boom")
+                yield outcome
+
+    programs = {
+        i: asking([ask("a")], [ask("b"), *([ask("bad")] if i else [])], [ask(f"{i} end")], [ask(f"{i} last")])
+        for i in (0, 1)
+    }
+    with pytest.raises(SkillmoeError, match=r"1 request\(s\) could not be run.*boom"):
+        schedule.run(programs, Falls(echo), store)
+    assert Falls.calls == (["a"], ["bad", "0 end"], ["bad"], ["1 end"], ["0 end"], ["0 last"])
+    assert len(store.generations()) == 6
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_error_of_a_program_is_no_fault_of_the_engine_that_streams(store):
+    def raising():
+        yield [ask("x")]
+        raise ValueError("a slip in a method")
+
+    engine = Streaming(echo)
+    with pytest.raises(ValueError, match="a slip in a method"):
+        schedule.run({1: raising(), 2: asking([ask("y")])}, engine, store)
+    assert engine.loads == ["A"]
+    assert store.generations()["request_id"].tolist() == [ask("x").id]
 
 
 # --- refusals and failures ----------------------------------------------------------------------------
@@ -627,8 +742,8 @@ def alone(waves):
 @settings(max_examples=40)
 @given(
     st.lists(WAVES, max_size=4),
-    st.sampled_from([max, min, schedule.most_waiting]),
-    st.sampled_from([ScriptedEngine, Backwards]),
+    st.sampled_from([max, min, *policies.POLICIES.values()]),
+    st.sampled_from([ScriptedEngine, Backwards, Streaming]),
     st.integers(0, 12),
 )
 def test_the_order_of_things_changes_no_result(tmp_path_factory, programs, policy, engine_type, n):

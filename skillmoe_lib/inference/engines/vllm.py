@@ -14,8 +14,11 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import queue
 import signal
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +35,7 @@ from skillmoe_lib.experts.model_check import check_model_folder
 from skillmoe_lib.experts.model_files import context_tokens
 from skillmoe_lib.generation import Failure, Generation, Model, Request
 from skillmoe_lib.inference.engines import rendering, vllm_options, vllm_process, vllm_swaps
+from skillmoe_lib.inference.engines.read_ahead import ReadAhead
 from skillmoe_lib.inference.engines.rendering import render
 from skillmoe_lib.inference.store import Journal, request_row
 
@@ -74,6 +78,7 @@ class VLLMEngine:
     name: str = "vllm"
     _held: "_Process | None" = field(default=None, init=False, repr=False)
     _prompts: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
+    _ahead: ReadAhead = field(default_factory=ReadAhead, init=False, repr=False)
 
     def describe(self) -> Mapping[str, Any]:
         """Devices that a load holds and the versions of what generates."""
@@ -148,6 +153,7 @@ class VLLMEngine:
 
         It is kept for the next load if that can swap weights; `release` ends it.
         """
+        self._ahead.end()
         process, kind = self._take(model), self.kind(model)
         swapped = process is not None
         try:
@@ -176,6 +182,10 @@ class VLLMEngine:
         else:
             process.dismiss()
 
+    def expect(self, model: Model) -> None:
+        """Read the files of the model that will probably be loaded next, while another generates."""
+        self._ahead.begin(Path(model.path))
+
     def _proved(self, process: "_Process", model: Model, kind: str) -> "_Process":
         """A fresh process with the model, after seeing whether the swapped one writes as it does."""
         config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
@@ -200,7 +210,8 @@ class VLLMEngine:
         return _kind(model) if self.swap_weights else ""
 
     def release(self) -> None:
-        """End the process that is kept between loads, if there is one."""
+        """End the process that is kept between loads, if there is one, and what reads ahead."""
+        self._ahead.end()
         held, self._held = self._held, None
         if held:
             held.dismiss()
@@ -246,19 +257,21 @@ class _Process(NamedTuple):
     kind: str = ""
 
     def receive(self, model: Model, stall_s: float) -> Any:
-        """The next message of the worker other than a sign of life.
+        """The next message of the worker other than a sign of life; raises as `hear`."""
+        while (message := self.hear(model, stall_s)) is None:
+            pass
+        return message
+
+    def hear(self, model: Model, stall_s: float) -> Any:
+        """The next message of the worker, None if it is a sign of life.
 
         Raises `SkillmoeError` if it died, if it hangs, or if its last message is an error.
         """
-        message = None
         try:
-            while message is None:  # a sign of life
-                if not self.connection.poll(stall_s):
-                    self.kill()
-                    raise SkillmoeError(
-                        f"the engine made no progress for {stall_s:g} s with {model.source!r}"
-                    )
-                message = self.connection.recv()
+            if not self.connection.poll(stall_s):
+                self.kill()
+                raise SkillmoeError(f"the engine made no progress for {stall_s:g} s with {model.source!r}")
+            message = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join(timeout=20)
             code = self.process.exitcode
@@ -354,17 +367,45 @@ class _Loaded:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation | Failure]:
         """Send all requests at once and yield each result when it is finished."""
-        if requests:
-            jobs = [_job(request, ids) for request, ids in zip(requests, self.render(requests), strict=True)]
-            file = None
-            if self.journal:
-                file = self.journal.another_file()
-                for job, request in zip(jobs, requests, strict=True):
-                    job["row"] = {**request_row(request), "batch_id": self.journal.batch.batch_id}
-            with contextlib.suppress(ConnectionError):  # it died: its last message is still there
-                self.process.connection.send((jobs, file))
-        for _ in requests:
-            yield self.process.receive(self.model, self.stall_s)
+        return (outcome for outcome in self.stream(requests, deque()) if outcome is not None)
+
+    def stream(
+        self, requests: Sequence[Request], joining: deque[Request]
+    ) -> Iterator[Generation | Failure | None]:
+        """As `generate`; what is put in `joining` meanwhile is sent too. None is a sign of life."""
+        if not requests:
+            return
+        file = self.journal.another_file() if self.journal else None
+        outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=_write, args=(self.process.connection, outbox), daemon=True).start()
+        try:
+            outbox.put((self._jobs(requests), file))
+            n_open = len(requests)
+            while n_open:
+                outcome = self.process.hear(self.model, self.stall_s)
+                n_open -= outcome is not None
+                yield outcome
+                if joining:
+                    outbox.put(self._jobs(joining))
+                    n_open += len(joining)
+                    joining.clear()
+        finally:
+            outbox.put(None)
+
+    def _jobs(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        jobs = [_job(request, ids) for request, ids in zip(requests, self.render(requests), strict=True)]
+        if self.journal:
+            for job, request in zip(jobs, requests, strict=True):
+                job["row"] = {**request_row(request), "batch_id": self.journal.batch.batch_id}
+        return jobs
+
+
+def _write(connection: Connection, outbox: "queue.SimpleQueue[Any]") -> None:
+    """Send what is in the outbox, up to None. It may have to wait for a process that hangs, which is found
+    out by whoever waits for its answers."""
+    with contextlib.suppress(OSError):  # it died: its last message is still there
+        while (message := outbox.get()) is not None:
+            connection.send(message)
 
 
 def _job(request: Request, ids: list[int]) -> dict[str, Any]:

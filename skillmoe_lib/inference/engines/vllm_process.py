@@ -5,6 +5,7 @@ import gc
 import itertools
 import logging
 import os
+import queue
 import select
 import signal
 import threading
@@ -19,7 +20,7 @@ from typing import Any
 from skillmoe_lib.generation import Failure, Generation
 from skillmoe_lib.inference.journal import JournalFile
 
-_SIGN_OF_LIFE_S = 1.0
+_SIGN_OF_LIFE_S = 0.2  # the parent also uses these moments to let requests join
 _GRACE_S = 10.0
 _NUMBERS = itertools.count(1)
 # torch warns of this on every CPU, as it is imported after this module: a line in red in every notebook.
@@ -27,36 +28,40 @@ logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
 def serve(connection: Connection, options: dict[str, Any], log_dir: str) -> None:
-    """Load a model and report it; then answer lists of jobs and swap weights until the parent closes.
+    """Load a model and report it; then answer jobs and swap weights until the parent closes.
 
-    Messages on `connection`: in come jobs (a list of mappings, and the journal for what they give), the
-    path of other weights, or None (everything is stored: end); out go a mapping (loaded), `Generation` and
-    `Failure`, None (a sign of life), or a string (an error, the last message). A prompt that the engine
-    refuses is a `Failure`; an engine that raises while it generates is not used again, because its state
-    is unknown. New jobs say that the parent has stored what the ones before gave.
+    Messages on `connection`: in come jobs with the journal for what they give (a pair), jobs that join these
+    (a list), the path of other weights, or None (everything is stored: end); out go a mapping (loaded),
+    `Generation` and `Failure`, None (a sign of life), or a string (an error, the last message). A prompt that
+    the engine refuses is a `Failure`; an engine that raises while it generates is not used again, because its
+    state is unknown. A new pair says that the parent has stored what the one before gave.
     """
     journal: JournalFile | None = None
     _end_with_parent(connection)
     _redirect_output(log_dir)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, inbox), daemon=True).start()
     gc.freeze()  # inherited objects are never garbage, and scanning them takes seconds
     try:
         from vllm import LLM
 
         llm = LLM(**options)
         connection.send(_loaded(llm))
-        while True:
-            asked = connection.recv()
-            if journal and not isinstance(asked, str):
-                journal.remove()
-            if asked is None:
-                return
+        while (asked := inbox.get()) is not _GONE:
             if isinstance(asked, str):
                 llm.collective_rpc("reload_weights", kwargs={"weights_path": asked})
                 llm.reset_prefix_cache()  # its content was computed with the old weights
                 connection.send(_loaded(llm))
+                continue
+            if isinstance(asked, list):  # they were to join jobs that have ended since
+                jobs = asked
             else:
+                if journal:
+                    journal.remove()
+                if asked is None:
+                    return
                 jobs, journal = asked
-                _generate(llm.llm_engine, jobs, connection, journal)
+            _generate(llm.llm_engine, jobs, connection, inbox, journal)
     except (EOFError, ConnectionError):
         return
     except Exception as error:
@@ -70,13 +75,58 @@ def _loaded(llm: Any) -> dict[str, str]:
     return {"dtype": str(found).removeprefix("torch.")}
 
 
+_GONE = object()  # the last thing in the inbox
+
+
+def _read(connection: Connection, inbox: "queue.SimpleQueue[Any]") -> None:
+    """Take in what the parent sends as it comes. If that waited for the end of a step, and the step's results
+    for a parent that is still sending, both would wait for ever."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            inbox.put(connection.recv())
+    inbox.put(_GONE)
+
+
 def _generate(
-    engine: Any, jobs: Sequence[Mapping[str, Any]], connection: Connection, journal: JournalFile | None = None
+    engine: Any,
+    jobs: Sequence[Mapping[str, Any]],
+    connection: Connection,
+    inbox: "queue.SimpleQueue[Any]",
+    journal: JournalFile | None,
+) -> None:
+    """Answer the jobs, and those that come in the meantime."""
+    by_id: dict[str, Mapping[str, Any]] = {}
+    _add(engine, jobs, by_id, connection)
+    told = noted = time.monotonic()
+    while engine.has_unfinished_requests():
+        while not inbox.empty():
+            if not isinstance(joining := inbox.get(), list):
+                raise EOFError  # the parent is gone, or wants no more
+            _add(engine, joining, by_id, connection)
+        finished = [_outcome(output, by_id[output.request_id]) for output in engine.step() if output.finished]
+        if journal:  # all of them before the first is sent: sending fails if the parent is gone
+            for outcome in finished:
+                if isinstance(outcome, Generation):
+                    row = {**by_id[outcome.request_id]["row"], **asdict(outcome)}
+                    since, noted = noted, time.monotonic()
+                    with contextlib.suppress(OSError):  # a full disk, which the parent will tell
+                        journal.append({**row, "generate_s": noted - since})
+        if time.monotonic() - told > _SIGN_OF_LIFE_S:
+            connection.send(None)
+            told = time.monotonic()
+        for outcome in finished:
+            connection.send(outcome)
+
+
+def _add(
+    engine: Any,
+    jobs: Sequence[Mapping[str, Any]],
+    by_id: dict[str, Mapping[str, Any]],
+    connection: Connection,
 ) -> None:
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
-    by_id = {}
     for job in jobs:
         by_id[job["id"]] = job
         parameters = SamplingParams(
@@ -92,23 +142,6 @@ def _generate(
             engine.add_request(job["id"], TokensPrompt(prompt_token_ids=job["ids"]), parameters, **under)
         except Exception as error:  # whatever reason the engine has to refuse this prompt
             connection.send(Failure(job["id"], _in_one_line(error)))
-    told = noted = time.monotonic()
-    while engine.has_unfinished_requests():
-        if connection.poll():  # the parent sends nothing while it waits: it is gone, or wants no more
-            return
-        finished = [_outcome(output, by_id[output.request_id]) for output in engine.step() if output.finished]
-        if journal:  # all of them before the first is sent: sending fails if the parent is gone
-            for outcome in finished:
-                if isinstance(outcome, Generation):
-                    row = {**by_id[outcome.request_id]["row"], **asdict(outcome)}
-                    since, noted = noted, time.monotonic()
-                    with contextlib.suppress(OSError):  # a full disk, which the parent will tell
-                        journal.append({**row, "generate_s": noted - since})
-        if time.monotonic() - told > _SIGN_OF_LIFE_S:
-            connection.send(None)
-            told = time.monotonic()
-        for outcome in finished:
-            connection.send(outcome)
 
 
 @cache

@@ -47,6 +47,11 @@ class WithServers:
         """As the engine that holds the model."""
         return self._of(model).load(model)
 
+    def expect(self, model: Model) -> None:
+        """As the engine that holds the model, if it wants to know."""
+        if hasattr(engine := self._of(model), "expect"):
+            engine.expect(model)
+
     def start(self) -> None:
         """Start the local engine, unless all models are on servers."""
         if self._any_local:
