@@ -51,10 +51,11 @@ def _store(folder: Path) -> str:
     if len(batches):
         engines = (batches["engine"] + " " + batches["versions"]).value_counts(sort=False)
         lines += [f"  {engine}: {n} load(s)" for engine, n in engines.items()]
-    for row in money.by_model(store).itertuples():
-        what = f"{row.n_answers:,} answers of {row.source}"
-        told = "no price is known for" if pd.isna(row.money) else f"paid: {row.money:.4g} {row.currency} for"
-        lines.append(f"  {told} {what}" + (f" (price of {row.dated})" if row.dated else ""))
+    for row in money.by_model(store).to_dict("records"):
+        known = pd.notna(row["money"])
+        told = f"paid: {row['money']:.4g} {row['currency']} for" if known else "no price is known for"
+        dated = f" (price of {row['dated']})" if known else ""
+        lines.append(f"  {told} {row['n_answers']:,} answers of {row['source']}{dated}")
     laid_out = batches.loc[batches["engine"] == "vllm", "batch_id"]
     own = generations.loc[generations["batch_id"].isin(laid_out), "request_id"]
     if n_unknown := sum(not store.layout_of(request_id) for request_id in own):

@@ -19,10 +19,20 @@ import pandas as pd
 
 from skillmoe_lib import progress
 from skillmoe_lib.errors import SkillmoeError
-from skillmoe_lib.generation import Failure, Generation, Message, Model, Program, Request, Sampling, Wave
+from skillmoe_lib.generation import (
+    Failure,
+    Generation,
+    LoadKey,
+    Message,
+    Model,
+    Program,
+    Request,
+    Sampling,
+    Wave,
+)
 from skillmoe_lib.inference import ledger, schedule
 from skillmoe_lib.inference.engines.scripted import ScriptedEngine
-from skillmoe_lib.inference.policies import LoadKey, Policy, fewest_loads, find_policy, most_waiting
+from skillmoe_lib.inference.policies import Policy, fewest_loads, find_policy, most_waiting
 from skillmoe_lib.inference.store import Batch, GenerationStore
 from skillmoe_lib.seeding import digest
 
@@ -266,7 +276,7 @@ def real_runs(rows: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
 def repeated(batches: pd.DataFrame) -> pd.DataFrame:
     """How often each model was loaded: model, loads."""
     counts = Counter(batches["model"])
-    return pd.DataFrame(sorted(counts.items(), key=lambda item: -item[1]), columns=["model", "loads"])
+    return pd.DataFrame(sorted(counts.items(), key=lambda item: -int(item[1])), columns=["model", "loads"])
 
 
 def lanes(ran: Mapping[str, Ran]) -> pd.DataFrame:
