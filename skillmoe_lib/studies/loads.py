@@ -7,7 +7,6 @@ of the report's own store. Generation takes the same under each policy, so what 
 requests that are asked one at a time also take longer to generate: `run_time` measures that.)
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -275,8 +274,8 @@ def real_runs(rows: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
 
 def repeated(batches: pd.DataFrame) -> pd.DataFrame:
     """How often each model was loaded: model, loads."""
-    counts = Counter(batches["model"])
-    return pd.DataFrame(sorted(counts.items(), key=lambda item: -int(item[1])), columns=["model", "loads"])
+    counts = batches["model"].value_counts()
+    return pd.DataFrame({"model": counts.index, "loads": counts.to_numpy()})
 
 
 def lanes(ran: Mapping[str, Ran]) -> pd.DataFrame:
