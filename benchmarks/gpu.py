@@ -170,7 +170,7 @@ def memory_used() -> float | None:
 def answer(groups: Sequence[Sequence[Request]], engine: Engine, folder: Path) -> dict[str, Any]:
     """All requests through scheduler, engine and store; seconds of loads, swaps and generating."""
 
-    def asking(group: Sequence[Request]) -> Iterator[Any]:
+    def asking(group: Sequence[Request]) -> Any:
         return (yield list(group))
 
     engine.start()  # importing vLLM belongs to no model

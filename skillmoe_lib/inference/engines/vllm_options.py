@@ -222,7 +222,7 @@ def known_quantizations() -> tuple[str, ...]:
     in another way."""
     for node in ast.walk(_source("model_executor/layers/quantization/__init__.py")):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "QuantizationMethods":
-            return tuple(n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and n.value)
+            return tuple(str(n.value) for n in ast.walk(node) if isinstance(n, ast.Constant) and n.value)
     return ()
 
 
@@ -235,7 +235,13 @@ def _source(name: str) -> ast.AST:
     return ast.Module([], [])
 
 
-_PLAIN = {"bool": bool, "int": int, "float": (int, float), "str": str, "None": type(None)}
+_PLAIN: Mapping[str, type | tuple[type, ...]] = {
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "None": type(None),
+}
 
 
 def _fits(value: Any, annotation: str) -> bool:
