@@ -17,7 +17,7 @@ from skillmoe_lib.errors import SkillmoeError
 from skillmoe_lib.evaluation import results
 from skillmoe_lib.experts.pool import Pool
 from skillmoe_lib.generation import Engine, Program
-from skillmoe_lib.inference import schedule
+from skillmoe_lib.inference import policies, schedule
 from skillmoe_lib.inference.engines import connect
 from skillmoe_lib.inference.engines.replay import as_stored
 from skillmoe_lib.inference.store import GenerationStore
@@ -428,7 +428,7 @@ def run_programs(
     """
     asked = split(questions, "test")
     panel = () if bounds_seed is None else every_expert(asked, session.pool.experts, seed=bounds_seed)
-    policy = partial(schedule.most_waiting, last={session.pool.experts[last].model.load_key})
+    policy = partial(policies.most_waiting, last={session.pool.experts[last].model.load_key})
     outcomes: dict[Any, schedule.Outcome] = schedule.run(
         itertools.chain(programs.items(), panel),
         session.engine,

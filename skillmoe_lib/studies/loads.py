@@ -266,7 +266,7 @@ def real_runs(rows: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
 def repeated(batches: pd.DataFrame) -> pd.DataFrame:
     """How often each model was loaded: model, loads."""
     counts = Counter(batches["model"])
-    return pd.DataFrame(sorted(counts.items(), key=lambda item: -item[1]), columns=["model", "loads"])
+    return pd.DataFrame(counts.most_common(), columns=["model", "loads"])
 
 
 def lanes(ran: Mapping[str, Ran]) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from skillmoe_lib.evaluation.report_folder import ReportFolder, store_of
 from skillmoe_lib.experts import model_files
 from skillmoe_lib.experts.pool import Expert, Pool, pool_file
 from skillmoe_lib.experts.servers import PREFIX
-from skillmoe_lib.inference import forecast, ledger, schedule
+from skillmoe_lib.inference import forecast, ledger, policies, schedule
 from skillmoe_lib.inference.engines import connect
 from skillmoe_lib.inference.engines.replay import as_stored
 from skillmoe_lib.inference.rehearsal import StandIn, mirror
@@ -313,7 +313,7 @@ def _compete(
     if lineup.shows_examples(names):
         bank = pipeline.example_bank(session, asked, named, pipeline.split_of(asked, named)["test"], scores)
     programs = lineup.programs(names, test, pool, routes, choice, seeds=seeds, bank=bank)
-    policy = partial(schedule.most_waiting, last={pool.experts[choice.aggregator].model.load_key})
+    policy = partial(policies.most_waiting, last={pool.experts[choice.aggregator].model.load_key})
     everyone = itertools.chain(programs.items(), every_expert(test, pool.experts, seed=seeds[0]))
     schedule.run(everyone, session.engine, session.store, policy=policy, skip=True)
 

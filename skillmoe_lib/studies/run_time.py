@@ -16,7 +16,7 @@ from scipy import stats
 from skillmoe_lib import pipeline
 from skillmoe_lib.evaluation import published, results
 from skillmoe_lib.evaluation.intervals import Interval
-from skillmoe_lib.inference import ledger, schedule
+from skillmoe_lib.inference import ledger, policies, schedule
 from skillmoe_lib.inference.store import GenerationStore
 from skillmoe_lib.methods import lineup
 from skillmoe_lib.methods.lineup import Choice
@@ -78,7 +78,7 @@ def measured(
     asked = sorted(pipeline.split(questions, "test"), key=lambda q: digest("arrival", seed, q.question_id))
     few = [[question] for question in asked[:n_one_by_one]]
     last = {session.pool.experts[choice.aggregator].model.load_key}
-    policy, frames = partial(schedule.most_waiting, last=last), []
+    policy, frames = partial(policies.most_waiting, last=last), []
     ways = [(name, name, [asked]) for name in methods] + [("one by one", "symbolic_moe", few)]
     for way, method, waves in ways:
         store, outcomes = store_of(session, way), dict[Run, schedule.Outcome]()
