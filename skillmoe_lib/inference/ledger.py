@@ -105,8 +105,9 @@ def _rates(stored: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
 def _batches(stored: pd.DataFrame, store: GenerationStore) -> pd.DataFrame:
     """One row per load in the order run: weights, device seconds, and what the seconds consist of.
 
-    `steps` adds the longest output of each stage, because later stages of a load wait for earlier ones. A
-    batch whose requests were all answered first by another writer has no weights and is left out.
+    `steps` adds the longest output of each stage, as if later stages of a load waited for earlier ones (they
+    join as soon as programs ask, so this is the most that it can be). A batch whose requests were all
+    answered first by another writer has no weights and is left out.
     """
     batches = store.batches().rename(columns={"n_requests": "n_written"}).set_index("batch_id")
     longest = stored.groupby(["batch_id", "stage"])["output_tokens"].max().groupby("batch_id").sum()
