@@ -18,19 +18,23 @@ settings.register_profile("skillmoe", deadline=None, derandomize=True, print_blo
 settings.load_profile("skillmoe")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several workers share the tests (`make test`): who gets what, and the longest first.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Where several workers share the tests (`make test`): what stays together.
 
-    Tests of one file stay together, for they share what they set up. All files that drive the real engine
-    stay together too: two engines side by side slow each other down by an order of magnitude.
+    A file's tests, for they share what they set up; and all that drive the real engine, for two engines side
+    by side slow each other down by an order of magnitude. (pytest_collection_modifyitems is too late.)
     """
-    if not hasattr(config, "workerinput"):
-        return
-    engine = {item.path for item in items if item.get_closest_marker("engine")}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("engine" if item.path in engine else item.path.stem))
-    items.sort(key=lambda item: (item.path not in engine, item.path.name != "test_notebooks.py"))
+    if hasattr(item.config, "workerinput"):
+        group = "engine" if item.get_closest_marker("engine") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: engines, then the notebooks."""
+    items.sort(
+        key=lambda item: (not item.get_closest_marker("engine"), item.path.name != "test_notebooks.py")
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
