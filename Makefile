@@ -40,7 +40,7 @@ run: setup
 	@$(BIN)/python -m skillmoe_lib run chain
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 test-browser: setup
 	@$(BIN)/python -m pytest tests/browser -s $(if $(ALL),,--ignore=tests/browser/test_notebooks_open.py)

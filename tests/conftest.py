@@ -1,7 +1,10 @@
 """Settings of all tests: few threads, no hub, no window, reproducible examples, versions in the header."""
 
+import functools
 import os
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,19 +21,33 @@ settings.register_profile("skillmoe", deadline=None, derandomize=True, print_blo
 settings.load_profile("skillmoe")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several workers share the tests (`make test`): who gets what, and the longest first.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several workers share the tests (`make test`): what stays together.
 
-    Tests of one file stay together, for they share what they set up. All files that drive the real engine
-    stay together too: two engines side by side slow each other down by an order of magnitude.
+    A file's tests, for they share what they set up; and all files that drive the real engine, for two engines
+    side by side slow each other down by an order of magnitude. (xdist's own groups do nothing under pytest
+    9.2.)
     """
-    if not hasattr(config, "workerinput"):
-        return
-    engine = {item.path for item in items if item.get_closest_marker("engine")}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("engine" if item.path in engine else item.path.stem))
-    items.sort(key=lambda item: (item.path not in engine, item.path.name != "test_notebooks.py"))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "engine" if _drives_engine(config.rootpath / file) else file
+
+    return ByFile(config, log)
+
+
+@functools.cache
+def _drives_engine(path: Path) -> bool:
+    return "mark.engine" in path.read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: engines, then the notebooks."""
+    items.sort(key=lambda item: (not _drives_engine(item.path), item.path.name != "test_notebooks.py"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
