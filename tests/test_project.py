@@ -111,7 +111,13 @@ def test_environment_yml_says_how_the_pretrained_models_come() -> None:
 
 
 #: Import name -> distribution, where they differ.
-DISTRIBUTION = {"bs4": "beautifulsoup4", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTION = {
+    "bs4": "beautifulsoup4",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "xdist": "pytest-xdist",
+    "yaml": "pyyaml",
+}
 #: Declared, not imported: who needs it.
 NEEDED_BY = {
     "accelerate": "transformers, to read a GGUF",
@@ -124,7 +130,6 @@ NEEDED_BY = {
         "the checks",
     ),
     "pytest-timeout": "the tests",
-    "pytest-xdist": "make test",
     "shapiq": "the tests of Shapley values, by importorskip",
 }
 

@@ -59,7 +59,7 @@ if engine == "vllm":
     from skillmoe_lib.inference.engines import scripted
     made = scripted.demo()
     made.name = "vllm"
-    pipeline.connect = lambda name, servers: made
+    pipeline.connect = lambda name, servers, **given: made
     model_files.locate = lambda model, *_, **__: model_files.ModelFiles(Path(model), f"of-{model}")
     model_files.context_tokens = lambda path: 1024
 else:

@@ -5,6 +5,7 @@ import multiprocessing
 import sys
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType, SimpleNamespace
 
 import psutil
@@ -517,7 +518,7 @@ def test_the_worker_sends_each_outcome_and_a_failure_where_there_is_no_text(fake
     requests = [ask(sample=sample) for sample in range(3)]
     jobs = [vllm_engine._job(request, [1] * (5 + i)) for i, request in enumerate(requests)]
     ours, theirs = multiprocessing.Pipe()
-    vllm_process._generate(FakeLLMEngine(["stop", "length", "abort"]), jobs, theirs)
+    vllm_process._generate(FakeLLMEngine(["stop", "length", "abort"]), jobs, theirs, SimpleQueue(), None)
     assert [ours.recv() for _ in jobs] == [
         Generation(requests[0].id, "text", "stop", 5, 2, 0, jobs[0]["rendered"]),
         Generation(requests[1].id, "text", "length", 6, 2, 0, jobs[1]["rendered"]),
@@ -536,7 +537,7 @@ def test_a_prompt_that_the_engine_refuses_is_a_failure_of_that_prompt_alone(fake
     requests = [ask(sample=sample) for sample in range(3)]
     jobs = [vllm_engine._job(request, [1] * (5 + i)) for i, request in enumerate(requests)]
     ours, theirs = multiprocessing.Pipe()
-    vllm_process._generate(Picky(["stop", "stop"]), jobs, theirs)
+    vllm_process._generate(Picky(["stop", "stop"]), jobs, theirs, SimpleQueue(), None)
     first, *others = [ours.recv() for _ in jobs]
     assert first == Failure(requests[1].id, "ValueError: token id 9 is out of vocabulary")
     assert [made.request_id for made in others] == [requests[0].id, requests[2].id]
@@ -545,7 +546,8 @@ def test_a_prompt_that_the_engine_refuses_is_a_failure_of_that_prompt_alone(fake
 def test_the_worker_gives_signs_of_life(fake_vllm, monkeypatch):
     monkeypatch.setattr(vllm_process, "_SIGN_OF_LIFE_S", -1)
     ours, theirs = multiprocessing.Pipe()
-    vllm_process._generate(FakeLLMEngine(["stop"]), [vllm_engine._job(ask(), [1])], theirs)
+    jobs = [vllm_engine._job(ask(), [1])]
+    vllm_process._generate(FakeLLMEngine(["stop"]), jobs, theirs, SimpleQueue(), None)
     assert ours.recv() is None
     assert ours.recv().text == "text"
 
@@ -554,8 +556,11 @@ def test_the_worker_stops_when_nobody_waits_any_more(fake_vllm):
     """A parent that was killed must not leave a process that generates for minutes."""
     ours, theirs = multiprocessing.Pipe()
     ours.close()
-    engine = FakeLLMEngine(["stop"] * 3)
-    vllm_process._generate(engine, [vllm_engine._job(ask(sample=i), [1]) for i in range(3)], theirs)
+    engine, inbox = FakeLLMEngine(["stop"] * 3), SimpleQueue()
+    vllm_process._read(theirs, inbox)
+    jobs = [vllm_engine._job(ask(sample=i), [1]) for i in range(3)]
+    with pytest.raises(EOFError):
+        vllm_process._generate(engine, jobs, theirs, inbox, None)
     assert engine.n_steps == 0
 
 
