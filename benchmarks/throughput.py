@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from skillmoe_lib import experts, prompts, questions
+from skillmoe_lib.experts import devices
 from skillmoe_lib.generation import Request, Sampling
 from skillmoe_lib.inference import schedule
 from skillmoe_lib.inference.engines import vllm as vllm_engine
@@ -85,7 +86,7 @@ def bare(groups: Sequence[Sequence[Request]]) -> Speed:
     """`vllm.LLM.generate` on the same token ids, and `reload_weights` between two models."""
     ours_, theirs = multiprocessing.get_context("spawn").Pipe()
     jobs = [[vllm_engine._job(r, ids) for r, ids in zip(g, _ids(g), strict=True)] for g in groups]
-    options = vllm_options.options(groups[0][0].model, vllm_options.device())
+    options = vllm_options.options(groups[0][0].model, devices.device())
     paths = [group[0].model.path for group in groups]
     process = multiprocessing.get_context("spawn").Process(target=_bare, args=(theirs, options, paths, jobs))
     process.start()
@@ -102,7 +103,7 @@ def _ids(group: Sequence[Request]) -> list[list[int]]:
 def _bare(
     connection: Any, options: dict[str, Any], paths: list[str], jobs: list[list[dict[str, Any]]]
 ) -> None:
-    os.environ.update(vllm_options.environment(vllm_options.device()))
+    os.environ.update(vllm_options.environment(devices.device()))
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 
@@ -166,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args(arguments)
     versions = {p: importlib.metadata.version(p) for p in ("torch", "transformers", "skillmoe")}
-    print(f"{vllm_options.device()}, {platform.machine()}, {os.cpu_count()} cores, {versions}")
+    print(f"{devices.device()}, {platform.machine()}, {os.cpu_count()} cores, {versions}")
     for name in given.models:
         found = measure(name, n=given.requests, rounds=given.rounds)
         bare_s = statistics.median(found["bare, tokens/s"])

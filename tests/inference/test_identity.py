@@ -95,7 +95,7 @@ def test_a_layout_is_the_small_files_and_the_versions(tmp_path, monkeypatch):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     assert rendering.layout(model) == before
     with monkeypatch.context() as patch:
-        patch.setattr(rendering, "_version", lambda package: "another")
+        patch.setattr(rendering.devices, "version", lambda package: "another")
         assert rendering.layout(model) != before
     (tmp_path / "chat_template.jinja").write_text(DATED)
     assert rendering.layout(model) != before

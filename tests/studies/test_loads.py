@@ -14,7 +14,16 @@ SECONDS = {"A": 10.0, "B": 20.0, "C": 30.0}
 def rows(*asked):
     """Rows of `asked`: program, round, request and its model; a second for each."""
     frame = pd.DataFrame(asked, columns=["program", "round", "request_id", "source"])
-    about = {"revision": "1", "max_model_len": 50, "dtype": "auto", "batch_id": "b", "generate_s": 1.0}
+    about = {
+        "revision": "1",
+        "max_model_len": 50,
+        "dtype": "auto",
+        "quantization": "",
+        "adapter": "",
+        "options": "",
+        "batch_id": "b",
+        "generate_s": 1.0,
+    }
     return frame.assign(question_id=frame["program"], **about)
 
 

@@ -5,7 +5,6 @@
 """
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -125,20 +124,13 @@ def layout(model: Model) -> str:
     folder = Path(model.path)
     files = {path for name in _DECIDE_LAYOUT for path in folder.glob(name)}
     contents = {p.relative_to(folder).as_posix(): _sha256(p) for p in sorted(files)}
-    versions = {name: _version(name) for name in ("transformers", "tokenizers", "jinja2")}
+    versions = {name: devices.version(name) for name in ("transformers", "tokenizers", "jinja2")}
     return digest(contents, versions, _sha256(Path(__file__)))[:32]
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _json(path: str, name: str) -> dict[str, Any]:

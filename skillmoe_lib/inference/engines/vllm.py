@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from skillmoe_lib.errors import SkillmoeError
+from skillmoe_lib.experts import devices
 from skillmoe_lib.experts.model_check import check_model_folder
 from skillmoe_lib.experts.model_files import context_tokens
 from skillmoe_lib.generation import Failure, Generation, Model, Request
@@ -73,7 +74,7 @@ class VLLMEngine:
     options: Mapping[str, Any] = field(default_factory=dict)
     log_dir: str = ""
     swap_weights: bool = True
-    prove_swaps: bool = field(default_factory=lambda: vllm_options.device() == "cuda")
+    prove_swaps: bool = field(default_factory=lambda: devices.device() == "cuda")
     stall_s: float = 600.0
     name: str = "vllm"
     _held: "_Process | None" = field(default=None, init=False, repr=False)
@@ -112,9 +113,9 @@ class VLLMEngine:
             raise SkillmoeError(
                 f"max_model_len of {model.source!r} must be at most {limit}: got {model.max_model_len}"
             )
-        if fault := vllm_options.fault(self._options(model), model, vllm_options.device()):
+        if fault := vllm_options.fault(self._options(model), model, devices.device()):
             raise SkillmoeError(f"model {model.source!r} cannot be served: {fault}")
-        if vllm_options.device() == "cpu":
+        if devices.device() == "cpu":
             weights = sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))
             weights *= _growth(model)
             needed = 1.2 * weights + float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2")) * _GIB
@@ -203,7 +204,7 @@ class VLLMEngine:
         return fresh
 
     def _versions(self) -> Mapping[str, Any]:
-        return {**self.describe()["versions"], "device": vllm_options.device()}
+        return {**self.describe()["versions"], "device": devices.device()}
 
     def kind(self, model: Model) -> str:
         """Models of one kind are swapped into each other's process; "" if the model cannot be."""
@@ -241,7 +242,7 @@ class VLLMEngine:
     def _options(self, model: Model) -> dict[str, Any]:
         return vllm_options.options(
             model,
-            vllm_options.device(),
+            devices.device(),
             max_num_seqs=self.max_num_seqs,
             tensor_parallel_size=self.tensor_parallel_size,
             gpu_memory_utilization=self.gpu_memory_utilization,
@@ -305,7 +306,7 @@ class _Process(NamedTuple):
 
 
 def _fork(work: Callable[..., object], *given: Any) -> BaseProcess:
-    for name, value in vllm_options.environment(vllm_options.device()).items():
+    for name, value in vllm_options.environment(devices.device()).items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)

@@ -70,11 +70,6 @@ HOW_IT_WORKS = frozenset((
 ))  # fmt: skip
 
 
-def device() -> Device:
-    """Where the vLLM that is installed runs (`devices.device`)."""
-    return devices.device()
-
-
 def environment(device: Device) -> dict[str, str]:
     """Environment variables of the engine's process; a user's own setting of any of them takes precedence.
 
