@@ -5,34 +5,26 @@ where `report` is the notebook's own parameter; a failed one stays there as the 
 """
 
 import contextlib
-import json
 import logging
 import os
 import re
 import sys
 import tempfile
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from skillmoe_lib.cli.parameters import Value, check_each, check_together, convert, read_parameters
 from skillmoe_lib.errors import SkillmoeError, unknown
 from skillmoe_lib.paths import project_files, project_root
 from skillmoe_lib.progress import Mirror
 
+if TYPE_CHECKING:
+    from skillmoe_lib.cli.kernels import Kernel
+
 _PATIENCE_S = 180  # for a kernel to start, and for its last output, on a busy machine
-# As ipykernel_launcher, but ipykernel's echo of what C code writes (it is in the notebook already) goes to a
-# file, so that it does not interrupt the progress bars.
-_KERNEL = """
-import os
-log = os.open(os.environ["SKILLMOE_KERNEL_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.dup2(log, 1), os.dup2(log, 2)
-from ipykernel import kernelapp
-kernelapp.launch_new_instance()
-"""
 
 
 class NotebookFailed(SkillmoeError):
@@ -134,17 +126,29 @@ def execute(jobs: Sequence[Job], *, stderr: TextIO | None = None) -> None:
     NotebookFailed
         With one line: the text of a `SkillmoeError`, or the exception's name and where the report is.
     """
+    from skillmoe_lib.cli.kernels import Kernel, own_kernel
+
     terminal = stderr or sys.stderr
     with tempfile.TemporaryDirectory(prefix="skillmoe-") as folder:
         mirror = Mirror(Path(folder) / "progress", terminal)
         given = {name: value for job in jobs for name, value in job.given.items()}
-        with _own_kernel(Path(folder), mirror, given) as kernel, contextlib.chdir(project_root()):
+        with (
+            own_kernel(Path(folder), mirror, given) as name,
+            contextlib.chdir(project_root()),
+            contextlib.ExitStack() as ends,
+        ):
+            waiting: list[Kernel] = []
             for number, job in enumerate(jobs, start=1):
+                while len(waiting) < min(2, len(jobs) - number + 1):  # the next one's starts meanwhile
+                    waiting.append(Kernel(name))
+                    ends.callback(waiting[-1].stop, at_once=True)
                 with mirror.showing(f"[{number}/{len(jobs)}] {job.path.stem} ..."):
+                    kernel = waiting.pop(0)
                     _execute(job, kernel)
+                    kernel.stop()
 
 
-def _execute(job: Job, kernel: str) -> None:
+def _execute(job: Job, kernel: "Kernel") -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -159,7 +163,8 @@ def _execute(job: Job, kernel: str) -> None:
             relative(job.path).replace("{", "{{").replace("}", "}}"),
             where.replace("{", "{{").replace("}", "}}"),
             dict(job.given),
-            kernel_name=kernel,
+            kernel_name=kernel.kernel_name,
+            km=kernel,
             language="python",
             progress_bar=False,
             start_timeout=_PATIENCE_S,
@@ -201,32 +206,3 @@ def _mark_stopped(output: Path, reason: str) -> None:
 def relative(path: Path) -> str:
     """The path relative to the project root."""
     return Path(os.path.relpath(path, project_root())).as_posix()
-
-
-@contextlib.contextmanager
-def _own_kernel(folder: Path, mirror: Mirror, given: Mapping[str, Value]) -> Iterator[str]:
-    """A kernelspec of this interpreter, under a unique name, in a folder that Jupyter searches first."""
-    name = f"skillmoe-{uuid.uuid4().hex[:12]}"
-    environment = {
-        "IPYTHONDIR": str(folder / "ipython"),  # no start-up files of the user's
-        "PYTHONSTARTUP": "",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "SKILLMOE_KERNEL_LOG": str(folder / "kernel.log"),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "SKILLMOE_HOME": str(project_root()),
-        "SKILLMOE_GIVEN": json.dumps(given),  # what the other notebooks got, for the plan in the first one
-        **mirror.environment,
-    }
-    argv = [sys.executable, "-P", "-c", _KERNEL, "-f", "{connection_file}"]
-    spec = {"argv": argv, "display_name": "Python 3", "language": "python", "env": environment}
-    (folder / "kernels" / name).mkdir(parents=True)
-    (folder / "kernels" / name / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    before = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(folder), *([before] if before else [])])
-    try:
-        yield name
-    finally:
-        if before is None:
-            del os.environ["JUPYTER_PATH"]
-        else:
-            os.environ["JUPYTER_PATH"] = before

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -280,3 +281,22 @@ def test_a_report_folder_that_cannot_be_made_is_named(make: Make, tmp_path: Path
         runner.execute(jobs, stderr=io.StringIO())
     with pytest.raises(SkillmoeError, match="cannot write reports to reports/a: Not a directory"):
         runner.make_jobs([tmp_path / "notebooks" / "a.ipynb"], {})
+
+
+def test_the_next_kernel_starts_ahead_with_nothing_in_it_and_all_end(make: Make) -> None:
+    """Two processes, alive together, the second with the library but no names of its own."""
+    about = "import os, sys\nprint(os.getpid(), 'skillmoe_lib.pipeline' in sys.modules, 'seen' in globals())"
+    wait = "import time, psutil\nseen = 1\ntime.sleep(2)\nprint(len(psutil.Process().parent().children()))"
+    jobs = runner.make_jobs([make("01_a", about, wait), make("02_b", about), make("03_c", about)], {})
+    runner.execute(jobs, stderr=io.StringIO())
+    said = [outputs(job.output).splitlines() for job in jobs]
+    pids = {int(lines[0].split()[0]) for lines in said}
+    assert len(pids) == 3
+    assert [lines[0].split()[1:] for lines in said] == [["True", "False"]] * 3
+    assert int(said[0][1]) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_after_a_failure_no_kernel_is_left(make: Make) -> None:
+    run_failing(make, "raise ValueError")
+    assert not [child for child in psutil.Process().children() if "ipykernel" in " ".join(child.cmdline())]
