@@ -8,7 +8,7 @@ is computed without tokenizers; what the engine got for it stands beside each st
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -112,7 +112,7 @@ class Request:
     @cached_property
     def id(self) -> str:
         """Hash of all that can change the text: model, messages, sampling, seed, sample index."""
-        sampling = asdict(self.sampling)
+        sampling = dict(vars(self.sampling))
         # 1 in one pool and 1.0 in another are the same request.
         sampling.update(temperature=float(self.sampling.temperature), top_p=float(self.sampling.top_p))
         return digest(self.model.identity, [list(m) for m in self.messages], sampling, self.sample)[:32]

@@ -432,12 +432,12 @@ def _layout(table: pyarrow.Table) -> str:
 def _row(request: Request, generation: Generation, batch_id: str) -> dict[str, Any]:
     if request.id != generation.request_id:
         raise SkillmoeError(f"generation {generation.request_id} does not answer request {request.id}")
-    return {**request_row(request), **asdict(generation), "batch_id": batch_id}
+    return {**request_row(request), **vars(generation), "batch_id": batch_id}
 
 
 def request_row(request: Request) -> dict[str, Any]:
     """The fields of a request as the store's columns."""
-    sampling = asdict(request.sampling)
+    sampling = dict(vars(request.sampling))
     return {
         "request_id": request.id,
         "stage": request.stage,

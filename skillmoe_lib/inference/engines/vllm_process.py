@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -107,7 +106,7 @@ def _generate(
         if journal:  # all of them before the first is sent: sending fails if the parent is gone
             for outcome in finished:
                 if isinstance(outcome, Generation):
-                    row = {**by_id[outcome.request_id]["row"], **asdict(outcome)}
+                    row = {**by_id[outcome.request_id]["row"], **vars(outcome)}
                     since, noted = noted, time.monotonic()
                     with contextlib.suppress(OSError):  # a full disk, which the parent will tell
                         journal.append({**row, "generate_s": noted - since})
