@@ -1,7 +1,7 @@
 """The command line: `skillmoe COMMAND`, or `python -m skillmoe_lib COMMAND`.
 
-`commands` parses; `parameters` checks what notebooks are given, `notebooks` runs them; `flow` draws the
-flow; `report`, `status`, `plan`, `doctor`, `why`, `migrate` and `new` are one command each, and `recordings`
+`commands` parses; `parameters` checks what notebooks are given, `notebooks` runs them in `kernels`; `flow`
+draws it; `report`, `status`, `plan`, `doctor`, `why`, `migrate` and `new` are one command each; `recordings`
 is `import`.
 
 The report's pages: `report` is `index.html` in the order that `layout` tells; `rows` are the rows behind its
