@@ -286,7 +286,8 @@ def test_a_report_folder_that_cannot_be_made_is_named(make: Make, tmp_path: Path
 def test_the_next_kernel_starts_ahead_with_nothing_in_it_and_all_end(make: Make) -> None:
     """Two processes, alive together, the second with the library but no names of its own."""
     about = "import os, sys\nprint(os.getpid(), 'skillmoe_lib.pipeline' in sys.modules, 'seen' in globals())"
-    wait = "import time, psutil\nseen = 1\ntime.sleep(2)\nprint(len([c for c in psutil.Process().parent().children() if 'ipykernel' in str(c.cmdline())]))"
+    count = "sum('ipykernel' in str(c.cmdline()) for c in psutil.Process().parent().children())"
+    wait = f"import time, psutil\nseen = 1\ntime.sleep(2)\nprint({count})"
     jobs = runner.make_jobs([make("01_a", about, wait), make("02_b", about), make("03_c", about)], {})
     runner.execute(jobs, stderr=io.StringIO())
     said = [outputs(job.output).splitlines() for job in jobs]
