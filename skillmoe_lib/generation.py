@@ -112,9 +112,9 @@ class Request:
     @cached_property
     def id(self) -> str:
         """Hash of all that can change the text: model, messages, sampling, seed, sample index."""
-        sampling = dict(vars(self.sampling))
         # 1 in one pool and 1.0 in another are the same request.
-        sampling.update(temperature=float(self.sampling.temperature), top_p=float(self.sampling.top_p))
+        numbers = {"temperature": float(self.sampling.temperature), "top_p": float(self.sampling.top_p)}
+        sampling = {**vars(self.sampling), **numbers}
         return digest(self.model.identity, [list(m) for m in self.messages], sampling, self.sample)[:32]
 
     @property

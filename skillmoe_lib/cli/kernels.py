@@ -1,4 +1,7 @@
-"""The kernels that notebooks run in: of this interpreter, one a notebook, started one notebook ahead."""
+"""The kernels that notebooks run in: of this interpreter, one a notebook, started one notebook ahead.
+
+Each takes seconds to start and to import the library, which pass while the notebook before it runs.
+"""
 
 import contextlib
 import json
@@ -26,7 +29,7 @@ os.dup2(log, 1), os.dup2(log, 2)
 from ipykernel import kernelapp
 kernelapp.launch_new_instance()
 """
-# What nearly every notebook imports, in seconds that a waiting kernel has. No name is left behind.
+# What nearly every notebook imports; no name is left behind.
 _AHEAD = (
     "[__import__(f'skillmoe_lib.{name}') for name in ('pipeline', 'evaluation.standard_tables')] and None"
 )
